@@ -102,16 +102,18 @@ pythons: env-dev ## Run the tests on every other Python of this machine that the
 	@set -e; found=$$($(BIN)/python -m tests.support.pythons); \
 	for python in $$found; do echo "$$python"; env=build/pythons/$$(basename $$python); \
 	  [ -x $$env/bin/pytest ] || $$python -m venv $$env; \
-	  $$env/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]'; \
+	  $$env/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]' --editable lab; \
 	  $$env/bin/python -m pytest $(ARGS); done
 
 generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Python, compile and run each
 	@$(BIN)/python -m pytest tests/generated_clients -m "generated or not generated" $(ARGS)
 
+rehearse: EXTRA = lab
 rehearse: env ## Walk the migration there and back under load, and prove it (ARGS="--faults --minutes 10")
 	@$(BIN)/crossfade migrate rehearse $(ARGS)
 
 HOURS ?= 2
+soak: EXTRA = lab
 soak: env ## Load and faults for hours: is anything lost, does anything grow? (HOURS=48 ARGS="--rate 200")
 	@$(BIN)/crossfade soak --hours $(HOURS) $(ARGS)
 
@@ -120,7 +122,7 @@ fmt: env-dev ## Format, and fix what can be fixed without judgement
 	@$(BIN)/python -m tests.console.javascript --fix
 
 clean: ## Remove the environment and every cache (not .crossfade, which holds your messages)
-	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info lab/build lab/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 env:

@@ -30,7 +30,8 @@ IS_OPTIMISED = (
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
-INPUTS = ("pyproject.toml", "constraints.txt")
+INPUTS = ("pyproject.toml", "constraints.txt", "lab/pyproject.toml")
+PACKAGES = {"lab": "lab"}  # extras that are packages of this checkout, and their folders
 INTERRUPTED = 130  # as in shells: 128 plus the signal's number
 
 
@@ -145,13 +146,18 @@ def make_venv() -> None:
 
 
 def install(extras: "Iterable[str]") -> None:
-    """Install the project, editable, with every version as pinned in constraints.txt."""
+    """Install the project, and its packages that ``extras`` name, all editable.
+
+    Every version is as pinned in constraints.txt.
+    """
     # A URL, since pip splits the variable at spaces, and a path may have some.
     constraints = (ROOT / "constraints.txt").as_uri()
     command = [
         str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
         "--constraint", constraints, "--editable", "{}[{}]".format(ROOT, ",".join(sorted(extras))),
     ]  # fmt: skip
+    for extra in sorted(with_contained(extras) & set(PACKAGES)):
+        command += ["--editable", str(ROOT / PACKAGES[extra])]
     # The project is built in an environment of its own: old versions of pip constrain it by the
     # first variable, new ones by the second.
     pinned = {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints}

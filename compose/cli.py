@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
+from compose.attached import PACKAGES, add, add_missing, attach, names
 from compose.commands.completion import COMPLETE
 from compose.local.os_errors import explained
 from compose.output import err, fail, out
@@ -51,22 +52,24 @@ _COMMANDS = {
     "completion": "compose.commands.completion:completion",
     "dlq": "compose.commands.dlq.dlq:app",
     "db": "compose.commands.db.db:app",
-    "dev": "compose.commands.dev:app",
     "jobs": "compose.commands.jobs:app",
     "keys": "compose.commands.keys:app",
     "migrate": "compose.commands.migrate.migrate:app",
     "payloads": "compose.commands.payloads:app",
     "rows": "compose.commands.rows:app",
-    "soak": "compose.commands.soak:soak",
 }
 """The module and function of each command. Only the requested command is imported, since importing
-all of them takes half a second."""
+all of them takes half a second. ``compose.attached`` has the commands of other packages."""
 
 
-def application(only: str | None = None) -> typer.Typer:
+def application(only: str | None = None, then: str | None = None) -> typer.Typer:
     """Return the command line with every command, or with ``only`` alone if it is one.
 
     With ``--version`` it has none: each takes time to import.
+
+    Args:
+        only: The first argument of the program.
+        then: The second one: where it is a command of the group ``only``, nothing is attached.
     """
     app = typer.Typer(
         no_args_is_help=True,
@@ -80,14 +83,27 @@ def application(only: str | None = None) -> typer.Typer:
     app.callback()(_options)
     if only == _VERSION:
         return app
+    if only is not None and only not in _COMMANDS and attach(app, only=only):
+        return app
     for name in [only] if only in _COMMANDS else _COMMANDS:
-        module, _, attribute = _COMMANDS[name].partition(":")
-        command = getattr(import_module(module), attribute)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name=name)(command)
+        _add(app, name, then)
+    if only not in _COMMANDS:
+        attach(app)
     return app
+
+
+def _add(app: typer.Typer, name: str, then: str | None) -> None:
+    module, _, attribute = _COMMANDS[name].partition(":")
+    try:
+        command = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        add_missing(app, name, PACKAGES[error.name])
+        return
+    if isinstance(command, typer.Typer) and then not in names(command):
+        attach(command, name)
+    add(app, name, command)
 
 
 def _version(*, asked: bool) -> None:
@@ -121,7 +137,7 @@ def main() -> None:
     try:
         _utf8(arguments)
         _not_empty(ours)
-        status = application(ours[0] if ours else None)(standalone_mode=False)
+        status = application(*ours[:2])(standalone_mode=False)
     except typer.Abort:
         fail("aborted")
     except typer.TyperException as error:

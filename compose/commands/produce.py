@@ -10,7 +10,7 @@ import typer
 
 from compose.commands.options.operator_action import caller
 from compose.output import err, fail, out, run
-from compose.sending.service import ServiceAddress, connected, explain, service, with_remedy
+from compose.service_address import ServiceAddress, connected, explain, service, with_remedy
 from compose.terminal import styled
 from crossfade import (
     Ack,

@@ -71,6 +71,7 @@ class Site:
         yield from sorted((root / "docs" / "images").iterdir())
         yield from sorted((root / "migration_guide" / "guide").glob("*.md"))
         yield root / "clients" / "typescript" / "README.md"
+        yield root / "lab" / "README.md"
         yield from sorted(path for path in (self._own / "pages").rglob("*") if path.is_file())
 
     def _place(self, source: Path) -> str:

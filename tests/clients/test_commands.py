@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
-from compose.load.latencies import Latencies
-from compose.sending.load import Conversation
-from compose.sending.row_check import check_rows
 from crossfade import AsyncClient, Client, NewMessage, Retry
+from lab.load.latencies import Latencies
+from lab.sending.load import Conversation
+from lab.sending.row_check import check_rows
 from tests.support.forked_commands import ForkedCommands, Ran
 
 from .conftest import API_KEY, PRODUCER_KEY, Site

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -22,18 +24,43 @@ _PROGRAM = "compose/bootstrap.py"
 MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
 
 
-def test_pip_is_given_the_pins_of_a_folder_with_spaces_in_its_name(tmp_path, monkeypatch):
-    """It takes a variable for a list, cut at spaces."""
-    root = tmp_path / "my disk"
-    given = {}
+@pytest.fixture
+def pip(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What pip was called with: its variables, and its arguments under an empty name."""
+    given: dict[str, Any] = {}
 
-    def run(_command, *, env, check):
+    def run(command, *, env, check):
         given.update(env)
+        given[""] = command
         return subprocess.CompletedProcess([], 0)
 
-    monkeypatch.setattr(bootstrap, "ROOT", root)
     monkeypatch.setattr(bootstrap.subprocess, "run", run)
+    return given
+
+
+def _editable(command: list[str]) -> list[str]:
+    return [there for option, there in pairwise(command) if option == "--editable"]
+
+
+def test_the_lab_is_installed_where_a_target_needs_it_and_not_for_make_up(pip):
+    up = re.search(r"^env:.*?bootstrap\.py ([a-z ]*)", MAKEFILE, re.MULTILINE | re.DOTALL)
+    bootstrap.install(set(up.group(1).split()))
+    assert not any("lab" in Path(there).name for there in _editable(pip[""])[1:])
+    for extra in ("lab", "bench", "dev"):
+        bootstrap.install({extra})
+        assert str(bootstrap.ROOT / "lab") in _editable(pip[""])
+    for target in ("rehearse", "soak"):
+        assert f"\n{target}: EXTRA = lab\n" in MAKEFILE
+
+
+def test_pip_is_given_the_pins_of_a_folder_with_spaces_in_its_name(tmp_path, monkeypatch, pip):
+    """It takes a variable for a list, cut at spaces."""
+    root = tmp_path / "my disk"
+    root.mkdir()
+    shutil.copy(bootstrap.ROOT / "pyproject.toml", root)
+    monkeypatch.setattr(bootstrap, "ROOT", root)
     bootstrap.install({"local"})
+    given = pip
     for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
         (only,) = given[name].split()
         assert Path(unquote(urlsplit(only).path)) == root / "constraints.txt"
@@ -75,6 +102,7 @@ def project() -> Iterator[Path]:
         (root / "compose").mkdir(parents=True)
         shutil.copy(bootstrap.__file__, root / _PROGRAM)
         for name in bootstrap.INPUTS:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(bootstrap.ROOT / name, root / name)
         yield root
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compose.local import run_file
-from compose.sending.service import service
+from compose.service_address import service
 
 LENT = {
     "DATABASE_URL": "postgresql://localhost/none",

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from compose.load.arrivals import gaps
-from compose.load.client import Client, NeverSentError, UnansweredError
-from compose.load.connection import HttpAnswer
-from compose.load.generator import Generator
-from compose.load.turns import turns
 from compose.local.ports import free_port
+from lab.load.arrivals import gaps
+from lab.load.client import Client, NeverSentError, UnansweredError
+from lab.load.connection import HttpAnswer
+from lab.load.generator import Generator
+from lab.load.turns import turns
 
 _ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nX-Much: y\r\n\r\n{}"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from compose.harness.checker import check
-from compose.harness.final import Final, gather
-from compose.harness.history import ClientHistory
-from compose.harness.load import Load, LoadOptions
+from lab.harness.checker import check
+from lab.harness.final import Final, gather
+from lab.harness.history import ClientHistory
+from lab.harness.load import Load, LoadOptions
 from persistence.fleet.migration_state import history, state
 from tests.sqlite_log.installed import installed
 from tests.support.eventually import eventually

@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 import httpx
 
-from compose.harness.service import RehearsedService
 from compose.local.kafka import KafkaServer
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
+from lab.harness.service import RehearsedService
 from persistence.migrate import upgrade
 from tests.support.chromium import run_chromium
 from tests.support.eventually import eventually

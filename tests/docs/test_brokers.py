@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ABOVE = ("otel", "persistence", "ingress", "migration_guide", "compose", "crossfade")
+ABOVE = ("otel", "persistence", "ingress", "migration_guide", "compose", "crossfade", "lab")
 BROKERS = {"redis", "kafka", "memory"}
 NAMES_THEM = {
     "persistence/fleet/log_choice.py": "the first pair of logs",
@@ -20,13 +20,12 @@ NAMES_THEM = {
     "compose/log_disagreements.py": "each broker has settings of its own",
     "compose/process/settings_warnings.py": "the same",
     "compose/local": "starts servers",
-    "compose/soak/measures.py": "the memory of a process is no broker",
-    "compose/commands/migrate/rehearse.py": "names the servers that it can start",
-    "compose/rehearsal": "starts servers, and draws each in its colour",
-    "compose/commands/soak.py": "the same",
-    "compose/soak": "starts servers, and measures each",
     "compose/commands/up/panel.py": "shows the servers that were started",
     "compose/dashboards": "texts for people",
+    "lab/bench": "measures each log",
+    "lab/commands": "names the servers that it can start",
+    "lab/rehearsal": "starts servers, and draws each in its colour",
+    "lab/soak": "starts servers, and measures each",
 }
 READS_ONE = {"otel/tracing/span.py": "OpenTelemetry wants a number where the log says it is one"}
 

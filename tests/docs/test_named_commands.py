@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("compose", "ingress", "migration_guide", "persistence", "transport")
+PACKAGES = ("compose", "ingress", "lab", "migration_guide", "persistence", "transport")
 CHANGES = re.compile(
     r"'crossfade migrate (?:plan|run|advance|rollback|cancel|forget|forget-log|retire)\b[^']*'"
 )

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("transport", "otel", "persistence", "ingress", "migration_guide", "compose")
+PACKAGES = (
+    "transport", "otel", "persistence", "ingress", "migration_guide", "compose",
+    "lab/commands", "lab/harness", "lab/load", "lab/rehearsal", "lab/sending", "lab/soak",
+    "lab/specification",
+)  # fmt: skip
 RETIRED = {
     "desk": "service",
     "doorbell": "notifier",

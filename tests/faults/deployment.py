@@ -9,14 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from compose.harness.anomaly import Anomaly, report
-from compose.harness.checker import check
-from compose.harness.final import Final, gather
-from compose.harness.history import ClientHistory
-from compose.harness.load import Load, LoadOptions
-from compose.harness.reader import PageReader
 from compose.local.postgres import PostgresServer
-from compose.rehearsal.history_file import write_history
+from lab.harness.anomaly import Anomaly, report
+from lab.harness.checker import check
+from lab.harness.final import Final, gather
+from lab.harness.history import ClientHistory
+from lab.harness.load import Load, LoadOptions
+from lab.harness.reader import PageReader
+from lab.rehearsal.history_file import write_history
 from tests.faults.logs import FaultyLog, settings_of
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService

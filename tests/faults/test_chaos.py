@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from compose.harness.load import Load
+from lab.harness.load import Load
 from tests.faults.database import crash, drop_connections, inserts_held
 from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog

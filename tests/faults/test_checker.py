@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from compose.harness.anomaly import What, report
-from compose.harness.checker import check
-from compose.harness.final import Final, FinalRow, Letter
-from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from lab.harness.anomaly import What, report
+from lab.harness.checker import check
+from lab.harness.final import Final, FinalRow, Letter
+from lab.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
 from transport.contract import Reason
 
 replace = msgspec.structs.replace

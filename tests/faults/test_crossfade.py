@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from compose.harness.anomaly import Anomaly, What
-from compose.harness.load import Mix
+from lab.harness.anomaly import Anomaly, What
+from lab.harness.load import Mix
 from tests.faults.both_logs import (
     CONSUME,
     KAFKA,

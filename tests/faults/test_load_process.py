@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from compose.harness.history import Outcome
-from compose.harness.load import LoadOptions
-from compose.harness.load_process import LoadProcess
+from lab.harness.history import Outcome
+from lab.harness.load import LoadOptions
+from lab.harness.load_process import LoadProcess
 from tests.faults.deployment import Deployment
 
 

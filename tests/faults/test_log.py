@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from compose.harness.anomaly import Anomaly, What
-from compose.harness.history import Outcome
-from compose.harness.load import PLAIN
+from lab.harness.anomaly import Anomaly, What
+from lab.harness.history import Outcome
+from lab.harness.load import PLAIN
 from tests.faults.database import inserts_held
 from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually

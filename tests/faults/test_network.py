@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.harness.history import Outcome
 from compose.local.kafka import KafkaServer
+from lab.harness.history import Outcome
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog

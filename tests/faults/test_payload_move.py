@@ -17,8 +17,8 @@ import asyncpg
 import httpx
 import pytest
 
-from compose.harness.content_name import is_large
-from compose.harness.load import PLAIN
+from lab.harness.content_name import is_large
+from lab.harness.load import PLAIN
 from otel.metrics import Metrics
 from persistence.payloads.opening import open_at
 from persistence.payloads.settings import PayloadSettings

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from compose.harness.anomaly import Anomaly, What
-from compose.harness.content_name import is_large
-from compose.harness.history import ClientAttempt, RequestKind
-from compose.harness.load import PLAIN, Load
 from compose.local.seaweed import SeaweedServer
+from lab.harness.anomaly import Anomaly, What
+from lab.harness.content_name import is_large
+from lab.harness.history import ClientAttempt, RequestKind
+from lab.harness.load import PLAIN, Load
 from tests.faults.deployment import Deployment
 from tests.payloads.stores import s3_proxy
 from tests.support.eventually import eventually

@@ -7,7 +7,7 @@ import uuid
 
 import msgspec
 
-from compose.harness.history import ClientAttempt, Outcome
+from lab.harness.history import ClientAttempt, Outcome
 from tests.faults.deployment import Deployment
 from transport.clock import now
 from transport.contract import Appended, Envelope, Reason

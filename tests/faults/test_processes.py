@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from compose.harness.history import Outcome
+from lab.harness.history import Outcome
 from tests.faults.database import drop_connections, inserts_held
 from tests.faults.deployment import Deployment
 from tests.support.eventually import eventually

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from compose.harness.load import Load
+from lab.harness.load import Load
 from tests.faults.both_logs import CONSUME, MIRROR, BothLogsDeployment, has_shares
 
 LATE_SECONDS = 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from compose.harness.anomaly import Anomaly, What
-from compose.harness.load import Mix
+from lab.harness.anomaly import Anomaly, What
+from lab.harness.load import Mix
 from tests.faults.both_logs import KAFKA, MIRROR, REDIS, BothLogsDeployment
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from compose.harness.anomaly import What
-from compose.harness.checker import check
-from compose.harness.final import gather
-from compose.harness.load import PLAIN
+from lab.harness.anomaly import What
+from lab.harness.checker import check
+from lab.harness.final import gather
+from lab.harness.load import PLAIN
 from tests.faults.both_logs import CONSUME, MIRROR, REDIS, BothLogsDeployment
 from transport.contract import WORKER_GROUP, Topic, Transport
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import asyncpg
 
-from compose.harness.anomaly import What
-from compose.harness.checker import check
-from compose.harness.content_name import is_large
-from compose.harness.final import gather
-from compose.harness.large_content import LargeContent
-from compose.load.form import Form
+from lab.harness.anomaly import What
+from lab.harness.checker import check
+from lab.harness.content_name import is_large
+from lab.harness.final import gather
+from lab.harness.large_content import LargeContent
+from lab.load.form import Form
 from tests.faults.deployment import Deployment
 
 

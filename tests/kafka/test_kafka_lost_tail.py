@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from compose.load.client import Client
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
+from lab.load.client import Client
 from persistence.chain.known_chain import KnownChain
 from persistence.chain.links import Marks
 from persistence.database.pool import connect

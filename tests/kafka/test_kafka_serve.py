@@ -8,10 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from compose.load.client import Client
-from compose.load.connection import HttpAnswer
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
+from lab.load.client import Client
+from lab.load.connection import HttpAnswer
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 import asyncpg
 
-from compose.harness.history import ClientHistory
-from compose.harness.load import PLAIN, Load, LoadOptions, Mix
 from compose.local.kafka import KafkaServer
 from compose.local.ports import free_port
 from compose.local.postgres import PostgresServer
 from compose.local.valkey import ValkeyServer
+from lab.harness.history import ClientHistory
+from lab.harness.load import PLAIN, Load, LoadOptions, Mix
 from persistence.migrate import upgrade
 from tests.monitoring.prometheus import Prometheus
 from tests.support.crossfade import Crossfade

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from compose.harness.load import Mix
+from lab.harness.load import Mix
 from tests.monitoring.disturbances import envelope, locked, opened, post_many, repeated
 from tests.monitoring.monitored import PARTITIONS, MonitoredDeployment
 from tests.monitoring.rules import alerts

@@ -1,4 +1,4 @@
-"""The sdist, the wheel that is made of it, and the service that runs from an empty environment."""
+"""The packages that are made of the checkout, and the service in an empty environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.support.eventually import eventually
 from tests.support.pythons import others
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = sorted(path.parent for path in ROOT.glob("*/py.typed"))
+LAB = ROOT / "lab"
+PACKAGES = sorted(path.parent for path in ROOT.glob("*/py.typed") if path.parent != LAB)
+OF_A_PROJECT = {"README.md", "pyproject.toml"}
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
@@ -40,22 +42,39 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in _files("."):  # a build writes beside the sources
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_bytes((ROOT / name).read_bytes())
-    _run(sys.executable, "-m", "build", "--outdir", folder, checkout, cwd=folder)
+    for project in (checkout, checkout / "lab"):
+        _run(sys.executable, "-m", "build", "--outdir", folder, project, cwd=folder)
     return folder
 
 
-def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(dist: Path) -> None:
-    (wheel,) = dist.glob("*.whl")
+def _wheel(dist: Path, package: str) -> Path:
+    (wheel,) = dist.glob(f"{package}-*.whl")
+    return wheel
+
+
+def _contents(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == _files(*PACKAGES)
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def test_the_sdist_has_what_its_tests_need(dist: Path) -> None:
-    (sdist,) = dist.glob("*.tar.gz")
+def test_the_wheel_has_every_file_of_the_service_and_nothing_else(dist: Path) -> None:
+    assert _contents(_wheel(dist, "crossfade")) == _files(*PACKAGES)
+
+
+def test_the_lab_is_in_a_wheel_of_its_own(dist: Path) -> None:
+    own = {f"lab/{name}" for name in OF_A_PROJECT}
+    assert _contents(_wheel(dist, "crossfade_lab")) == _files(LAB) - own
+
+
+def test_the_sdist_has_the_service_and_its_documentation(dist: Path) -> None:
+    (sdist,) = dist.glob("crossfade-*.tar.gz")
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert _files(".") - names <= {".gitignore"}
+        files = (it.name.partition("/")[2] for it in archive.getmembers() if it.isfile())
+        names = {name for name in files if ".egg-info/" not in name}
+    assert _files(*PACKAGES, "docs") <= names
+    assert {name.partition("/")[0] for name in names if "/" in name} == {
+        *(package.name for package in PACKAGES), "docs",
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -67,7 +86,7 @@ def python() -> Path:
 def _installed(dist: Path, folder: Path, python: Path) -> Path:
     """Install the wheel in an environment of its own; return the folder of its commands."""
     _run(python, "-m", "venv", folder / "venv", cwd=folder)
-    (wheel,) = dist.glob("*.whl")
+    wheel = _wheel(dist, "crossfade")
     pip = (folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet")
     # What is imported is compiled then, in less time than all of it here.
     _run(*pip, "--no-compile", "-c", ROOT / "constraints.txt", f"{wheel}[local]", cwd=folder)

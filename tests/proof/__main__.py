@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from compose.rehearsal.specification.replay import replay
-from compose.rehearsal.specification.tlc import CheckerMissingError
+from lab.specification.replay import replay
+from lab.specification.tlc import CheckerMissingError
 from tests.proof.models import LARGE, SMALL, SpecificationModel
 from tests.proof.tlc import ModelVerdict, check
 

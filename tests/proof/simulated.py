@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from compose.rehearsal.specification.history_lines import (
+from lab.specification.history_lines import (
     AttemptLine,
     ConversationLines,
     RecordLine,

@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from compose.rehearsal.specification.replay import SLACK
-from compose.rehearsal.specification.tlc import CheckerMissingError, run_tlc
-from compose.rehearsal.specification.trace_module import CONFIGURATION, trace_module
-from compose.rehearsal.specification.traces import ConversationTrace, traces_of
+from lab.specification.replay import SLACK
+from lab.specification.tlc import CheckerMissingError, run_tlc
+from lab.specification.trace_module import CONFIGURATION, trace_module
+from lab.specification.traces import ConversationTrace, traces_of
 from tests.proof.simulated import CHANGES, simulated
 from tests.support.requirements import absent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.rehearsal.specification.tlc import CheckerMissingError
+from lab.specification.tlc import CheckerMissingError
 from tests.proof.models import NOT_EMPTY, SABOTAGES, SpecificationModel
 from tests.proof.tlc import ModelVerdict, check
 from tests.support.requirements import absent

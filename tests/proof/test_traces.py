@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import pytest
 
-from compose.rehearsal.specification.history_lines import (
+from lab.specification.history_lines import (
     AttemptLine,
     ConversationLines,
     RecordLine,
@@ -15,9 +15,9 @@ from compose.rehearsal.specification.history_lines import (
     StepLine,
     Story,
 )
-from compose.rehearsal.specification.replay import SLACK, Refusal, refusals
-from compose.rehearsal.specification.tlc import CheckerMissingError
-from compose.rehearsal.specification.traces import traces_of
+from lab.specification.replay import SLACK, Refusal, refusals
+from lab.specification.tlc import CheckerMissingError
+from lab.specification.traces import traces_of
 from tests.support.requirements import absent
 
 OLD, NEW = "redis", "kafka.b"

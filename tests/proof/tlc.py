@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from compose.rehearsal.specification.tlc import CheckerError, run_tlc
+from lab.specification.tlc import CheckerError, run_tlc
 from tests.proof.models import SpecificationModel
 
 __all__ = ["ModelVerdict", "check"]

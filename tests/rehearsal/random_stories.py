@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from hypothesis import strategies as st
 
-from compose.harness.final import FinalRow, Letter
-from compose.harness.history import ClientAttempt, Outcome
-from compose.rehearsal.logs import LogEntry
+from lab.harness.final import FinalRow, Letter
+from lab.harness.history import ClientAttempt, Outcome
+from lab.rehearsal.logs import LogEntry
 from tests.rehearsal.stories import LOGS, Story, attempt, changed, entry, refused, row
 from transport.contract import Reason
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from compose.harness.checker import check
-from compose.harness.content_name import name_of_digest, text_in_log
-from compose.harness.final import Final, FinalRow, Letter
-from compose.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
-from compose.rehearsal.history_file import write_history
-from compose.rehearsal.log_checker import check_logs
-from compose.rehearsal.logs import LogEntry
-from compose.rehearsal.report import verdict_of
+from lab.harness.checker import check
+from lab.harness.content_name import name_of_digest, text_in_log
+from lab.harness.final import Final, FinalRow, Letter
+from lab.harness.history import ClientAttempt, ClientHistory, Outcome, RequestKind
+from lab.rehearsal.history_file import write_history
+from lab.rehearsal.log_checker import check_logs
+from lab.rehearsal.logs import LogEntry
+from lab.rehearsal.report import verdict_of
 from transport.contract import Reason
 
 changed = msgspec.structs.replace

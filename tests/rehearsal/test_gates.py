@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compose.rehearsal.gates import GateRedError, Gates
-from compose.rehearsal.timeline import GateMark
+from lab.rehearsal.gates import GateRedError, Gates
+from lab.rehearsal.timeline import GateMark
 from transport.settings import TransportSettings
 
 

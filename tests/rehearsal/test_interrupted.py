@@ -27,8 +27,8 @@ _PROGRAM = textwrap.dedent("""
     import sys
     from pathlib import Path
     from compose.output import run
-    from compose.rehearsal.options import Options
-    from compose.rehearsal.session import rehearse
+    from lab.rehearsal.options import Options
+    from lab.rehearsal.session import rehearse
     from persistence.fleet.log_choice import LogPair
     options = Options(
         seconds_per_phase=float(sys.argv[2]),
@@ -173,7 +173,7 @@ async def test_the_load_ends_soon_after_a_rehearsal_that_was_killed(tmp_path: Pa
 async def test_a_load_that_is_killed_ends_the_walk_and_not_the_report(tmp_path: Path) -> None:
     async with _rehearsal(tmp_path / "report", seconds=1) as run:
         await run.says("phase 0")
-        (load,) = await eventually(lambda: run.running("-m compose.harness"), 15.0)
+        (load,) = await eventually(lambda: run.running("-m lab.harness"), 15.0)
         os.kill(load, signal.SIGKILL)
         await run.process.communicate()
         assert run.process.returncode == 1

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import pytest
 
-from compose.harness.anomaly import What
-from compose.harness.final import FinalRow
-from compose.harness.history import ClientAttempt, ClientHistory, Outcome
-from compose.rehearsal.log_checker import asked_of, check_logs
-from compose.rehearsal.logs import LogEntry
-from compose.rehearsal.report import PROMISES
+from lab.harness.anomaly import What
+from lab.harness.final import FinalRow
+from lab.harness.history import ClientAttempt, ClientHistory, Outcome
+from lab.rehearsal.log_checker import asked_of, check_logs
+from lab.rehearsal.logs import LogEntry
+from lab.rehearsal.report import PROMISES
 
 replace = msgspec.structs.replace
 

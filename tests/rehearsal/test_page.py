@@ -7,19 +7,19 @@ import re
 import msgspec
 import pytest
 
-from compose.harness.anomaly import Anomaly, What
-from compose.harness.final import Final, FinalRow
-from compose.harness.history import ClientAttempt, ClientHistory, Outcome
-from compose.rehearsal.figures import first_tries, posts
-from compose.rehearsal.logs import LogEntry
-from compose.rehearsal.options import Options
-from compose.rehearsal.page import render
-from compose.rehearsal.parity_watch import Parity
-from compose.rehearsal.report import RehearsalReport, make_report, take_replay
-from compose.rehearsal.rows import row_delays
-from compose.rehearsal.samples import Lag
-from compose.rehearsal.specification.replay import Refusal, Replayed
-from compose.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, Waited
+from lab.harness.anomaly import Anomaly, What
+from lab.harness.final import Final, FinalRow
+from lab.harness.history import ClientAttempt, ClientHistory, Outcome
+from lab.rehearsal.figures import first_tries, posts
+from lab.rehearsal.logs import LogEntry
+from lab.rehearsal.options import Options
+from lab.rehearsal.page import render
+from lab.rehearsal.parity_watch import Parity
+from lab.rehearsal.report import RehearsalReport, make_report, take_replay
+from lab.rehearsal.rows import row_delays
+from lab.rehearsal.samples import Lag
+from lab.rehearsal.timeline import FaultMark, GateMark, RehearsalTimeline, Waited
+from lab.specification.replay import Refusal, Replayed
 
 
 def attempt(timeline: RehearsalTimeline, n: int, at: float, **changes: object) -> ClientAttempt:

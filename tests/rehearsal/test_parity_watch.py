@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from compose.rehearsal.parity_watch import Parity, ParityWatch
+from lab.rehearsal.parity_watch import Parity, ParityWatch
 
 
 class _Connection:

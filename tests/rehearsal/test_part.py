@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from compose.harness.waiting import StuckError
 from compose.local.binaries import find_redis
 from compose.local.valkey import ValkeyServer
-from compose.rehearsal.options import Options
-from compose.rehearsal.part import Part
-from compose.rehearsal.rehearse import Rehearsal
-from compose.rehearsal.timeline import RehearsalTimeline
+from lab.harness.waiting import StuckError
+from lab.rehearsal.options import Options
+from lab.rehearsal.part import Part
+from lab.rehearsal.rehearse import Rehearsal
+from lab.rehearsal.timeline import RehearsalTimeline
 from persistence.fleet.log_choice import LogPair
 from tests.support.eventually import eventually
 

@@ -7,8 +7,8 @@ import io
 
 import pytest
 
-from compose.harness.run_progress import RunProgress, Standing
 from compose.terminal import Terminal
+from lab.harness.run_progress import RunProgress, Standing
 from tests.support.eventually import eventually
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from compose.harness.history import Outcome
-from compose.local.proxy import ProxyKind
-from compose.rehearsal.options import Options
-from compose.rehearsal.rehearse import Rehearsal
+from lab.harness.history import Outcome
+from lab.harness.proxy import ProxyKind
+from lab.rehearsal.options import Options
+from lab.rehearsal.rehearse import Rehearsal
 from tests.support.forked_service import ForkedService
 from tests.support.requirements import program
 

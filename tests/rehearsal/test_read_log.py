@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from compose.rehearsal.logs import read_log
+from lab.rehearsal.logs import read_log
 from transport.conformance.envelopes import message
 from transport.errors import TransportError
 from transport.registry import create

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compose.rehearsal.files import save
-from compose.rehearsal.options import THERE_AND_BACK, Options
-from compose.rehearsal.part import WAYS
-from compose.rehearsal.rehearse import Rehearsal
+from lab.rehearsal.files import save
+from lab.rehearsal.options import THERE_AND_BACK, Options
+from lab.rehearsal.part import WAYS
+from lab.rehearsal.rehearse import Rehearsal
 from tests.support.forked_service import ForkedService
 from tests.support.kafka import require_kafka
 from tests.support.requirements import absent

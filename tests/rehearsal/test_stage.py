@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from compose.harness.service import RehearsedService
-from compose.rehearsal.options import Options
-from compose.rehearsal.stage import Stage
-from compose.rehearsal.timeline import RehearsalTimeline
+from lab.harness.service import RehearsedService
+from lab.rehearsal.options import Options
+from lab.rehearsal.stage import Stage
+from lab.rehearsal.timeline import RehearsalTimeline
 from transport.settings import TransportSettings
 
 _LIMITS = ("kafka_timeout_ms", "redis_timeout_ms", "transport_shadow_timeout_ms")

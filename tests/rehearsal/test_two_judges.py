@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compose.harness.content_name import name_of
-from compose.harness.final import Letter
-from compose.rehearsal.report import PROMISES
-from compose.rehearsal.second_judge import SOURCE, JudgeError, Opinion, SecondJudge
-from compose.rehearsal.specification.history_lines import HistoryError, read_story
+from lab.harness.content_name import name_of
+from lab.harness.final import Letter
+from lab.rehearsal.report import PROMISES
+from lab.rehearsal.second_judge import SOURCE, JudgeError, Opinion, SecondJudge
+from lab.specification.history_lines import HistoryError, read_story
 from tests.rehearsal.random_stories import Sending, story_of
 from tests.rehearsal.stories import (
     Story,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from compose.rehearsal.report import PROMISES, Finding
-from compose.soak.options import SoakOptions
-from compose.soak.record import SoakBegan, SoakEnded, SoakFault, SoakRecorder, SoakRound, SoakSample
+from lab.rehearsal.report import PROMISES, Finding
+from lab.soak.options import SoakOptions
+from lab.soak.record import SoakBegan, SoakEnded, SoakFault, SoakRecorder, SoakRound, SoakSample
 
 __all__ = ["write_record"]
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from compose.soak.drained import drained
+from lab.soak.drained import drained
 from tests.support.eventually import eventually
 from transport.contract import (
     DLQ_GROUP,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from compose.soak.flatness import Flatness, judge_series, slope
+from lab.soak.flatness import Flatness, judge_series, slope
 
 HOUR = 3600.0
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compose.soak.files import save
-from compose.soak.page.markdown import markdown
-from compose.soak.page.render import render
-from compose.soak.record import RecordError, read_record
-from compose.soak.report import SoakReport, make_report
+from lab.soak.files import save
+from lab.soak.page.markdown import markdown
+from lab.soak.page.render import render
+from lab.soak.record import RecordError, read_record
+from lab.soak.report import SoakReport, make_report
 from tests.soak.made_records import write_record
 
 

@@ -9,8 +9,8 @@ from typing import cast
 
 import asyncpg
 
-from compose.rehearsal.stage import Stage
-from compose.soak.row_retention import RowRetention
+from lab.rehearsal.stage import Stage
+from lab.soak.row_retention import RowRetention
 from persistence.store.writer import insert
 from tests.persistence.samples import message, placed
 from tests.support.eventually import eventually

@@ -11,12 +11,12 @@ import asyncpg
 import msgspec
 import pytest
 
-from compose.soak.measures import MEASURES
-from compose.soak.options import SoakOptions
-from compose.soak.reading import AWAY
-from compose.soak.record import SoakRecord, SoakRecorder, SoakSample, read_record
-from compose.soak.report import make_report
-from compose.soak.soak import Soak
+from lab.soak.measures import MEASURES
+from lab.soak.options import SoakOptions
+from lab.soak.reading import AWAY
+from lab.soak.record import SoakRecord, SoakRecorder, SoakSample, read_record
+from lab.soak.report import make_report
+from lab.soak.soak import Soak
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from compose.harness.anomaly import What
-from compose.rehearsal.deaths import DeathWatch
-from compose.rehearsal.part import Part
-from compose.rehearsal.timeline import RehearsalTimeline
-from compose.soak.options import SoakOptions
-from compose.soak.record import SoakRecorder
-from compose.soak.soak import Soak
-from compose.soak.targets import spared, victims, ways
+from lab.harness.anomaly import What
+from lab.rehearsal.deaths import DeathWatch
+from lab.rehearsal.part import Part
+from lab.rehearsal.timeline import RehearsalTimeline
+from lab.soak.options import SoakOptions
+from lab.soak.record import SoakRecorder
+from lab.soak.soak import Soak
+from lab.soak.targets import spared, victims, ways
 
 
 class Server:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
-from compose.harness.anomaly import What
-from compose.soak.vanished import vanished
+from lab.harness.anomaly import What
+from lab.soak.vanished import vanished
 from persistence.store.writer import insert
 from tests.persistence.samples import message, placed
 

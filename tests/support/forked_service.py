@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from compose.harness.service import RehearsedService
+from lab.harness.service import RehearsedService
 from tests.support.fork_server import ForkedProcess, fork_crossfade
 
 __all__ = ["ForkedService"]

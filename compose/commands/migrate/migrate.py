@@ -11,7 +11,6 @@ from compose.commands.migrate.backfill import backfill, backfills
 from compose.commands.migrate.forget_log import forget_log
 from compose.commands.migrate.parity import parity
 from compose.commands.migrate.plan import plan
-from compose.commands.migrate.rehearse import rehearse
 from compose.commands.migrate.retire import retire
 from compose.commands.migrate.run import run
 from compose.commands.migrate.session import explained, session
@@ -45,7 +44,6 @@ _NOT_MISSING = "no process {} is missing: 'crossfade migrate status' lists them"
 app.command()(parity)
 app.command()(backfill)
 app.command()(backfills)
-app.command()(rehearse)
 app.command()(retire)
 app.command()(forget_log)
 

@@ -7,9 +7,9 @@ import sys
 
 import msgspec
 
-from compose.load.exact_loop import run_exactly
 from lab.bench.load.job import Job
 from lab.bench.load.run import run
+from lab.load.exact_loop import run_exactly
 
 if __name__ == "__main__":
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)

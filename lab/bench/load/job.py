@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from compose.load.arrivals import Arrivals
+from lab.load.arrivals import Arrivals
 
 __all__ = ["Job", "Result", "percentile"]
 

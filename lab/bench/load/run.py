@@ -8,11 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from compose.load.arrivals import gaps
-from compose.load.connection import HttpAnswer
-from compose.load.generator import Generator
 from lab.bench.load.job import Job, Result, percentile
 from lab.bench.load.requests import Requests
+from lab.load.arrivals import gaps
+from lab.load.connection import HttpAnswer
+from lab.load.generator import Generator
 
 __all__ = ["run"]
 

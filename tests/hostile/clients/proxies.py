@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from compose.local.proxy import ProxyKind, ProxyServer, nginx_with
+from lab.harness.proxy import ProxyKind, ProxyServer, nginx_with
 
 __all__ = ["Proxy", "documented"]
 

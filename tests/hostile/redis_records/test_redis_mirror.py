@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from compose.harness.load import Load
 from compose.local.valkey import ValkeyServer
+from lab.harness.load import Load
 from tests.faults.deployment import Deployment
 from tests.faults.logs import FaultyLog, RedisLog
 from tests.support.crossfade import Crossfade

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from compose.harness.history import ClientAttempt, Outcome
 from compose.local.valkey import ValkeyServer
+from lab.harness.history import ClientAttempt, Outcome
 from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
 from tests.support.eventually import eventually

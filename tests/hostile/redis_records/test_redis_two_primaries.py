@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from compose.harness.anomaly import Anomaly, What
-from compose.load.client import Client
 from compose.local.valkey import ValkeyServer
 from compose.process.logs.primaries import primary_probes
+from lab.harness.anomaly import Anomaly, What
+from lab.load.client import Client
 from tests.faults.deployment import Deployment
 from tests.faults.logs import RedisLog
 from tests.support.eventually import eventually

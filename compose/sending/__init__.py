@@ -1,1 +1,0 @@
-"""The parts of commands that send messages, over HTTP with the Python client."""

@@ -1,0 +1,1 @@
+"""Commands of ``crossfade`` that are attached to it by entry points."""
