@@ -42,7 +42,7 @@ check-site:
 	@$(BIN)/python -m docs.site.build
 
 check-proof:
-	@$(BIN)/python -m tests.proof
+	@$(BIN)/python -m lab.proof
 
 check-code:
 	@$(BIN)/ruff check .
@@ -56,7 +56,7 @@ check-clients:
 	@! docker compose version >/dev/null 2>&1 || docker compose -f compose/docker/compose.yml --profile kafka config --quiet
 
 prove: env-dev ## Check the large models of the order argument (docs/proof.md)
-	@$(BIN)/python -m tests.proof --large
+	@$(BIN)/python -m lab.proof --large
 
 pages: env-dev ## Write the pages, chapters and dashboards that are made from the code
 	@$(BIN)/python -m compose.cli_page docs/cli.md

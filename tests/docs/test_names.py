@@ -11,8 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "transport", "otel", "persistence", "ingress", "migration_guide", "compose",
-    "lab/commands", "lab/harness", "lab/load", "lab/rehearsal", "lab/sending", "lab/soak",
-    "lab/specification",
+    "lab/commands", "lab/harness", "lab/load", "lab/proof", "lab/rehearsal", "lab/sending",
+    "lab/soak", "lab/specification",
 )  # fmt: skip
 RETIRED = {
     "desk": "service",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lab.proof.models import NOT_EMPTY, SABOTAGES, SpecificationModel
+from lab.proof.tlc import ModelVerdict, check
 from lab.specification.tlc import CheckerMissingError
-from tests.proof.models import NOT_EMPTY, SABOTAGES, SpecificationModel
-from tests.proof.tlc import ModelVerdict, check
 from tests.support.requirements import absent
 
 

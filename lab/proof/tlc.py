@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from lab.proof.models import SpecificationModel
 from lab.specification.tlc import CheckerError, run_tlc
-from tests.proof.models import SpecificationModel
 
 __all__ = ["ModelVerdict", "check"]
 

@@ -1,4 +1,4 @@
-"""Check the models: ``python -m tests.proof``, or ``--large`` for ``make prove``.
+"""Check the models: ``python -m lab.proof``, or ``--large`` for ``make prove``.
 
 With ``--large`` the last rehearsal is replayed as well, if there is one.
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lab.proof.models import LARGE, SMALL, SpecificationModel
+from lab.proof.tlc import ModelVerdict, check
 from lab.specification.replay import replay
 from lab.specification.tlc import CheckerMissingError
-from tests.proof.models import LARGE, SMALL, SpecificationModel
-from tests.proof.tlc import ModelVerdict, check
 
 _HISTORY = Path(".crossfade/rehearsal/history.jsonl")
 

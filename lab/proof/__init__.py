@@ -1,0 +1,1 @@
+"""The models of the order argument, checked by TLC (``make prove``)."""
