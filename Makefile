@@ -102,7 +102,7 @@ pythons: env-dev ## Run the tests on every other Python of this machine that the
 	@set -e; found=$$($(BIN)/python -m tests.support.pythons); \
 	for python in $$found; do echo "$$python"; env=build/pythons/$$(basename $$python); \
 	  [ -x $$env/bin/pytest ] || $$python -m venv $$env; \
-	  $$env/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]' --editable lab; \
+	  $$env/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[local,dev]' --editable clients/python --editable lab; \
 	  $$env/bin/python -m pytest $(ARGS); done
 
 generated-clients: env-dev ## Generate clients for Java, Go, TypeScript and Python, compile and run each
@@ -122,12 +122,12 @@ fmt: env-dev ## Format, and fix what can be fixed without judgement
 	@$(BIN)/python -m tests.console.javascript --fix
 
 clean: ## Remove the environment and every cache (not .crossfade, which holds your messages)
-	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info lab/build lab/*.egg-info
+	@rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info lab/build lab/*.egg-info clients/python/build clients/python/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 env:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 to 3.14" >&2; exit 1; }
-	@$(PYTHON) compose/bootstrap.py local tracing $(EXTRA)
+	@$(PYTHON) compose/bootstrap.py local tracing client $(EXTRA)
 
 env-dev:
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) on the PATH; Crossfade needs Python 3.11 to 3.14" >&2; exit 1; }

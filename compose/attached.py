@@ -16,10 +16,10 @@ import typer
 
 from compose.output import fail
 
-__all__ = ["PACKAGES", "add", "add_missing", "attach", "names"]
+__all__ = ["EXTRAS", "add", "add_missing", "attach", "names"]
 
-PACKAGES = {"crossfade_client": "crossfade-client", "lab": "crossfade-lab"}
-"""The package that has each module which is not in ``crossfade`` itself."""
+EXTRAS = {"crossfade_client": "client", "lab": "lab"}
+"""The extra of ``crossfade`` for each module that is in a package of its own."""
 
 _GROUP = "crossfade.commands"
 _OF_THE_LAB = ("dev", "soak", "migrate.rehearse")
@@ -42,7 +42,7 @@ def attach(app: typer.Typer, group: str = "", only: str | None = None) -> bool:
         if full in found:
             add(app, name, found[full].load())
         else:
-            add_missing(app, full, PACKAGES["lab"])
+            add_missing(app, full, EXTRAS["lab"])
         any_added = True
     return any_added
 
@@ -66,13 +66,13 @@ def add(app: typer.Typer, name: str, command: Any) -> None:
         app.command(name=name)(command)
 
 
-def add_missing(app: typer.Typer, full: str, package: str) -> None:
+def add_missing(app: typer.Typer, full: str, extra: str) -> None:
     """Add a command that says which package has it. No help lists it."""
 
     def missing(_context: typer.Context) -> None:
         fail(
-            f"'crossfade {full.replace('.', ' ')}' needs the package {package}: "
-            f"pip install {package} (in a checkout: make env EXTRA={package[10:]})",
+            f"'crossfade {full.replace('.', ' ')}' needs the package crossfade-{extra}: "
+            f"pip install crossfade-{extra} (in a checkout: make env EXTRA={extra})",
             status=_MISUSED,
         )
 

@@ -30,8 +30,10 @@ IS_OPTIMISED = (
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
-INPUTS = ("pyproject.toml", "constraints.txt", "lab/pyproject.toml")
-PACKAGES = {"lab": "lab"}  # extras that are packages of this checkout, and their folders
+# Extras that are packages of this checkout, and their folders.
+PACKAGES = {"client": "clients/python", "lab": "lab"}
+INPUTS = ["pyproject.toml", "constraints.txt"]
+INPUTS += [folder + "/pyproject.toml" for folder in PACKAGES.values()]
 INTERRUPTED = 130  # as in shells: 128 plus the signal's number
 
 

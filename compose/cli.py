@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from compose.attached import PACKAGES, add, add_missing, attach, names
+from compose.attached import EXTRAS, add, add_missing, attach, names
 from compose.commands.completion import COMPLETE
 from compose.local.os_errors import explained
 from compose.output import err, fail, out
@@ -97,9 +97,9 @@ def _add(app: typer.Typer, name: str, then: str | None) -> None:
     try:
         command = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name not in PACKAGES:
+        if error.name not in EXTRAS:
             raise
-        add_missing(app, name, PACKAGES[error.name])
+        add_missing(app, name, EXTRAS[error.name])
         return
     if isinstance(command, typer.Typer) and then not in names(command):
         attach(command, name)

@@ -12,7 +12,7 @@ import httpx
 from compose.output import client_settings, fail, joined
 from compose.settings import Settings
 from crossfade import AsyncClient, CrossfadeError, Retry, UnauthenticatedError, UnreachableError
-from crossfade.client.connection import opened
+from crossfade_client.connection import opened
 
 __all__ = ["ServiceAddress", "connected", "explain", "service", "with_remedy"]
 

@@ -1,13 +1,11 @@
-"""Crossfade's public API. This package itself is the Python client of the service's HTTP API.
+"""Crossfade's public API. This package itself has the names of the Python client.
 
     from crossfade import Client, NewMessage
 
-    with Client("http://localhost:3000") as client:
-        ack = client.send(NewMessage("order-7", "alice", "Hello"))
-        client.wait(ack.message_id)
+The client is the package ``crossfade-client``, which an application can install without the service
+(``from crossfade_client import Client``). Further public modules are:
 
-``import crossfade`` imports only the client. Further public modules are:
-
+- ``crossfade.client``: the names of the client.
 - ``crossfade.transport``: the contract of a log.
 - ``crossfade.envelope``: the content of a record.
 - ``crossfade.conformance``: the contract as tests.
@@ -17,45 +15,46 @@
 
 from __future__ import annotations
 
-from crossfade.client.asynchronous import AsyncClient
-from crossfade.client.batches import BatchLimits
-from crossfade.client.errors import (
-    ConflictError,
-    CrossfadeError,
-    DeadLetteredError,
-    FieldError,
-    ForbiddenError,
-    InvalidRequestError,
-    KeyConflictError,
-    NoAnswerError,
-    NotFoundError,
-    NotSentError,
-    OutcomeUnknownError,
-    ProblemError,
-    ServiceError,
-    TooLargeError,
-    UnauthenticatedError,
-    UnavailableError,
-    UnexpectedAnswerError,
-    UnreachableError,
-    WaitTimeoutError,
-)
-from crossfade.client.models import (
-    Ack,
-    BatchResult,
-    DeadLetter,
-    Message,
-    NewMessage,
-    Page,
-    Payload,
-    Position,
-    Receipt,
-    ReceiptAck,
-    Receipts,
-    TraceContext,
-)
-from crossfade.client.retry import Retry
-from crossfade.client.synchronous import Client
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crossfade_client import (
+        Ack,
+        AsyncClient,
+        BatchLimits,
+        BatchResult,
+        Client,
+        ConflictError,
+        CrossfadeError,
+        DeadLetter,
+        DeadLetteredError,
+        FieldError,
+        ForbiddenError,
+        InvalidRequestError,
+        KeyConflictError,
+        Message,
+        NewMessage,
+        NoAnswerError,
+        NotFoundError,
+        NotSentError,
+        OutcomeUnknownError,
+        Page,
+        Payload,
+        Position,
+        ProblemError,
+        Receipt,
+        ReceiptAck,
+        Receipts,
+        Retry,
+        ServiceError,
+        TooLargeError,
+        TraceContext,
+        UnauthenticatedError,
+        UnavailableError,
+        UnexpectedAnswerError,
+        UnreachableError,
+        WaitTimeoutError,
+    )
 
 __all__ = [
     "Ack",
@@ -94,3 +93,13 @@ __all__ = [
     "UnreachableError",
     "WaitTimeoutError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the client when the first of its names is used: it may not be installed."""
+    if name not in __all__:
+        raise AttributeError(f"module 'crossfade' has no attribute {name!r}")
+    from crossfade import client  # noqa: PLC0415
+
+    found = globals()[name] = getattr(client, name)
+    return found

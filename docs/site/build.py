@@ -70,7 +70,7 @@ class Site:
         yield from sorted((root / "docs").glob("*.md"))
         yield from sorted((root / "docs" / "images").iterdir())
         yield from sorted((root / "migration_guide" / "guide").glob("*.md"))
-        yield root / "clients" / "typescript" / "README.md"
+        yield from sorted((root / "clients").glob("*/README.md"))
         yield root / "lab" / "README.md"
         yield from sorted(path for path in (self._own / "pages").rglob("*") if path.is_file())
 

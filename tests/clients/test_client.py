@@ -33,8 +33,8 @@ from crossfade import (
     UnreachableError,
     WaitTimeoutError,
 )
-from crossfade.client.errors import problem_class
-from crossfade.client.retry import RETRIED
+from crossfade_client.errors import problem_class
+from crossfade_client.retry import RETRIED
 from tests.support.certificates import self_signed
 
 from .conftest import API_KEY, ITEMS_IN_A_BATCH, PRODUCER_KEY, Make, Site
@@ -320,7 +320,7 @@ async def test_every_problem_type_has_its_error_and_the_retried_are_the_passing(
 
 def test_the_client_imports_nothing_of_the_service() -> None:
     program = (
-        "import sys, crossfade; from crossfade import AsyncClient, Client; "
+        "import sys, crossfade_client; from crossfade import AsyncClient, Client; "
         "heavy = {'transport', 'otel', 'persistence', 'ingress', 'compose', 'migration_guide', "
         "'pydantic', 'fastapi', 'sqlalchemy', 'redis', 'aiokafka', 'opentelemetry', 'msgspec'}; "
         "print(sorted(heavy & set(sys.modules)))"

@@ -91,7 +91,7 @@ async def test_parent_and_child_have_connections_of_their_own(
 _UNUSED = """
 import os
 import httpx
-from crossfade.client.connection import LIMITS, HttpClient
+from crossfade_client.connection import LIMITS, HttpClient
 
 made, given = HttpClient(httpx.Client, LIMITS, None), httpx.Client()
 mine = HttpClient(httpx.Client, LIMITS, given)

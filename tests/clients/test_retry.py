@@ -21,12 +21,12 @@ from crossfade import (
     UnavailableError,
     UnexpectedAnswerError,
 )
-from crossfade.client.answers import content_of
-from crossfade.client.batches import BatchLimits, sent
-from crossfade.client.exchange import Call, Failure, Outcome, Pause, Send, tried
-from crossfade.client.operations import Operations
-from crossfade.client.reply import Reply
-from crossfade.client.retry import RETRIED, retry_after
+from crossfade_client.answers import content_of
+from crossfade_client.batches import BatchLimits, sent
+from crossfade_client.exchange import Call, Failure, Outcome, Pause, Send, tried
+from crossfade_client.operations import Operations
+from crossfade_client.reply import Reply
+from crossfade_client.retry import RETRIED, retry_after
 
 CALL = Call("POST", "/x", body=b"{}")
 PATIENT = Retry(deadline=None)

@@ -13,6 +13,24 @@ from compose import bootstrap
 ROOT = Path(__file__).parents[2]
 
 
+def test_the_packages_of_the_checkout_have_one_version() -> None:
+    projects = [
+        tomllib.loads((ROOT / name).read_text())["project"]
+        for name in bootstrap.INPUTS
+        if name.endswith("pyproject.toml")
+    ]
+    (version,) = {project["version"] for project in projects}
+    (python,) = {project["requires-python"] for project in projects}
+    assert python
+    ours = {project["name"] for project in projects}
+    assert len(ours) == 3
+    for project in projects:
+        extras = project.get("optional-dependencies", {}).values()
+        for wanted in [*project["dependencies"], *(one for extra in extras for one in extra)]:
+            name, _, pinned = wanted.partition("==")
+            assert name not in ours or pinned == version
+
+
 def test_every_pin_takes_the_oldest_python_that_the_project_takes() -> None:
     """A distribution ships one 3.11 for years: Debian 12 has 3.11.2."""
     oldest = ".".join(map(str, (*bootstrap.AT_LEAST, 0)))

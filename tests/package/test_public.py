@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "crossfade").glob("[a-z]*.py"))
-DOORS = ["crossfade", *(f"crossfade.{module}" for module in MODULES)]
+DOORS = ["crossfade", "crossfade_client", *(f"crossfade.{module}" for module in MODULES)]
+OF_THE_CLIENT = {path.stem for path in (ROOT / "clients/python/crossfade_client").glob("[a-z]*.py")}
 INSIDE = {path.parent.name for path in ROOT.glob("*/py.typed")} - {"crossfade"}
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").rglob("*.md")]
 
@@ -38,15 +39,22 @@ def test_everything_it_exports_is_there_and_is_documented(door: ModuleType) -> N
 def test_it_has_no_other_public_name(door: ModuleType) -> None:
     names = {name for name in vars(door) if not name.startswith("_")}
     # ``annotations`` comes of ``from __future__ import annotations``.
-    assert names - set(door.__all__) <= {*MODULES, "client", "annotations"}
+    inside = OF_THE_CLIENT if door.__name__ == "crossfade_client" else {*MODULES, "TYPE_CHECKING"}
+    assert names - set(door.__all__) <= {*inside, "annotations"}
+
+
+def test_the_client_has_the_same_names_behind_each_door() -> None:
+    doors = [import_module(name) for name in ("crossfade", "crossfade.client", "crossfade_client")]
+    assert len({tuple(door.__all__) for door in doors}) == 1
+    assert len({door.Client for door in doors}) == 1
 
 
 def test_the_client_comes_without_the_service() -> None:
     """An application that sends messages loads neither PostgreSQL's driver nor Kafka's."""
-    code = "import crossfade, sys; print(*sys.modules)"
+    code = "from crossfade import Client; import sys; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in ran.stdout.split()}
-    assert "crossfade" in loaded
+    assert {"crossfade", "crossfade_client"} <= loaded
     assert loaded & (INSIDE | {"asyncpg", "aiokafka", "fastapi", "sqlalchemy", "redis"}) == set()
 
 
@@ -68,7 +76,7 @@ def test_the_documentation_imports_from_the_door_alone() -> None:
         (page.name, module, name)
         for page in PAGES
         for module, name in _imports(page)
-        if module.partition(".")[0] in INSIDE | {"crossfade"}
+        if module.partition(".")[0] in INSIDE | {"crossfade", "crossfade_client"}
     ]
     assert len(ours) > 5
     wrong = [

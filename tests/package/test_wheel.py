@@ -42,7 +42,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in _files("."):  # a build writes beside the sources
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_bytes((ROOT / name).read_bytes())
-    for project in (checkout, checkout / "lab"):
+    for project in (checkout, checkout / "lab", checkout / "clients" / "python"):
         _run(sys.executable, "-m", "build", "--outdir", folder, project, cwd=folder)
     return folder
 
@@ -64,6 +64,12 @@ def test_the_wheel_has_every_file_of_the_service_and_nothing_else(dist: Path) ->
 def test_the_lab_is_in_a_wheel_of_its_own(dist: Path) -> None:
     own = {f"lab/{name}" for name in OF_A_PROJECT}
     assert _contents(_wheel(dist, "crossfade_lab")) == _files(LAB) - own
+
+
+def test_the_client_is_in_a_wheel_of_its_own(dist: Path) -> None:
+    assert {f"clients/python/{name}" for name in _contents(_wheel(dist, "crossfade_client"))} == (
+        _files(ROOT / "clients/python/crossfade_client")
+    )
 
 
 def test_the_sdist_has_the_service_and_its_documentation(dist: Path) -> None:
@@ -93,11 +99,26 @@ def _installed(dist: Path, folder: Path, python: Path) -> Path:
     return folder / "venv" / "bin"
 
 
+def _says_what_else_there_is(commands: Path, folder: Path) -> None:
+    listed = _run(commands / "crossfade", "--help", cwd=folder)
+    assert "serve" in listed
+    for named, package in (("soak", "lab"), ("migrate rehearse", "lab"), ("produce", "client")):
+        assert f"  {named} " not in listed
+        command = [commands / "crossfade", *named.split(), "--anything"]
+        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+        assert f"'crossfade {named}' needs the package crossfade-{package}: pip " in ran.stderr
+    program = [commands / "python", "-c", "from crossfade import Client"]
+    ran = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.stderr.endswith("is a package of its own: pip install crossfade-client\n")
+
+
 async def test_up_runs_from_an_empty_environment_outside_the_checkout(
     dist: Path, tmp_path: Path, python: Path
 ) -> None:
     commands = _installed(dist, tmp_path, python)
     _run(commands / "python", "-c", "import crossfade.transport, crossfade.settings", cwd=tmp_path)
+    _says_what_else_there_is(commands, tmp_path)
 
     up = await Crossfade.start("up", cwd=tmp_path, command=commands / "crossfade")
     try:

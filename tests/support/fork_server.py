@@ -37,7 +37,7 @@ from compose.local.guard import signal_all
 __all__ = ["ForkedProcess", "fork_crossfade"]
 
 _LIBRARIES = (
-    "alembic.command", "asyncpg", "crossfade", "fastapi", "redis.asyncio", "rich.live",
+    "alembic.command", "asyncpg", "crossfade_client", "fastapi", "redis.asyncio", "rich.live",
     "rich.progress", "sqlmodel", "structlog", "typer", "typer.rich_utils", "uvloop",
 )  # fmt: skip
 _PARTS = ("transport", "otel", "persistence", "ingress", "migration_guide")

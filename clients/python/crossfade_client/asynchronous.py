@@ -9,11 +9,11 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 import httpx
 
-from crossfade.client.batches import BatchLimits
-from crossfade.client.connection import LIMITS, Connection, failure, reply_of
-from crossfade.client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
-from crossfade.client.loops import Loops
-from crossfade.client.models import (
+from crossfade_client.batches import BatchLimits
+from crossfade_client.connection import LIMITS, Connection, failure, reply_of
+from crossfade_client.exchange import Emit, Failure, Operation, Outcome, Pause, Send
+from crossfade_client.loops import Loops
+from crossfade_client.models import (
     Ack,
     BatchResult,
     Message,
@@ -24,9 +24,9 @@ from crossfade.client.models import (
     ReceiptState,
     TraceContext,
 )
-from crossfade.client.operations import Operations
-from crossfade.client.reply import Reply
-from crossfade.client.retry import Retry
+from crossfade_client.operations import Operations
+from crossfade_client.reply import Reply
+from crossfade_client.retry import Retry
 
 __all__ = ["AsyncClient"]
 

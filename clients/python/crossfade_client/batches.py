@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crossfade.client.answers import results_of
-from crossfade.client.errors import (
+from crossfade_client.answers import results_of
+from crossfade_client.errors import (
     CrossfadeError,
     InvalidRequestError,
     NotSentError,
     ProblemError,
     TooLargeError,
 )
-from crossfade.client.exchange import Call, Operation, Pause, tried
-from crossfade.client.models import Ack, BatchResult, NewMessage
-from crossfade.client.retry import RETRIED, Retry
+from crossfade_client.exchange import Call, Operation, Pause, tried
+from crossfade_client.models import Ack, BatchResult, NewMessage
+from crossfade_client.retry import RETRIED, Retry
 
 __all__ = ["JSON", "BatchLimits", "described", "encoded", "sent"]
 

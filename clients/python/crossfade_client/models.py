@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crossfade.client.errors import CrossfadeError
+from crossfade_client.errors import CrossfadeError
 
 __all__ = [
     "Ack",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from crossfade.client import answers, batches
-from crossfade.client.errors import (
+from crossfade_client import answers, batches
+from crossfade_client.errors import (
     CrossfadeError,
     DeadLetteredError,
     NoAnswerError,
@@ -19,9 +19,9 @@ from crossfade.client.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from crossfade.client.exchange import Call, Emit, Operation, Pause, tried
-from crossfade.client.forms import form_of
-from crossfade.client.models import (
+from crossfade_client.exchange import Call, Emit, Operation, Pause, tried
+from crossfade_client.forms import form_of
+from crossfade_client.models import (
     Ack,
     BatchResult,
     Message,
@@ -33,8 +33,8 @@ from crossfade.client.models import (
     State,
     TraceContext,
 )
-from crossfade.client.retry import Retry
-from crossfade.client.tracing import trace_headers
+from crossfade_client.retry import Retry
+from crossfade_client.tracing import trace_headers
 
 __all__ = ["Operations"]
 

@@ -11,14 +11,14 @@ from hashlib import sha256
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
-from crossfade.client.errors import (
+from crossfade_client.errors import (
     CrossfadeError,
     FieldError,
     ProblemError,
     UnexpectedAnswerError,
     problem_class,
 )
-from crossfade.client.models import (
+from crossfade_client.models import (
     Ack,
     DeadLetter,
     Message,
@@ -29,8 +29,8 @@ from crossfade.client.models import (
     ReceiptAck,
     Receipts,
 )
-from crossfade.client.reply import Reply
-from crossfade.client.retry import retry_after
+from crossfade_client.reply import Reply
+from crossfade_client.retry import retry_after
 
 __all__ = [
     "ack_of",

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from crossfade.client.exchange import Call, Failure
-from crossfade.client.reply import Reply
+from crossfade_client.exchange import Call, Failure
+from crossfade_client.reply import Reply
 
 __all__ = ["LIMITS", "Connection", "HttpClient", "failure", "opened", "reply_of"]
 
@@ -190,6 +190,6 @@ def _distrusted(error: BaseException | None) -> bool:
 
 def _version() -> str:
     try:
-        return version("crossfade")
+        return version("crossfade-client")
     except PackageNotFoundError:
         return "unknown"

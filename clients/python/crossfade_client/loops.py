@@ -9,7 +9,7 @@ import anyio
 import httpx
 from anyio.lowlevel import current_token
 
-from crossfade.client.connection import HttpClient
+from crossfade_client.connection import HttpClient
 
 __all__ = ["InLoop", "Loops"]
 

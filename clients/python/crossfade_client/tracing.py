@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from crossfade.client.models import TraceContext
+from crossfade_client.models import TraceContext
 
 __all__ = ["trace_headers"]
 

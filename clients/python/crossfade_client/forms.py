@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from crossfade.client.batches import described
-from crossfade.client.models import NewMessage
+from crossfade_client.batches import described
+from crossfade_client.models import NewMessage
 
 __all__ = ["form_of"]
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from crossfade.client.models import Message
+    from crossfade_client.models import Message
 
 __all__ = [
     "ConflictError",

@@ -12,16 +12,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from crossfade.client.answers import problem_of, reason_of
-from crossfade.client.errors import (
+from crossfade_client.answers import problem_of, reason_of
+from crossfade_client.errors import (
     CrossfadeError,
     NoAnswerError,
     UnavailableError,
     UnexpectedAnswerError,
     UnreachableError,
 )
-from crossfade.client.reply import Reply
-from crossfade.client.retry import RETRIED, Retry
+from crossfade_client.reply import Reply
+from crossfade_client.retry import RETRIED, Retry
 
 __all__ = ["Action", "Call", "Emit", "Failure", "Operation", "Outcome", "Pause", "Send", "tried"]
 
