@@ -1,4 +1,4 @@
-"""A real Apache Kafka on loopback (KRaft, no ZooKeeper, no Docker): one node or several."""
+"""A real Apache Kafka on loopback (KRaft, no ZooKeeper, no Docker)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from compose.local import class_archive
-from compose.local.kafka_jars import find_java, kafka_jars
-from compose.local.kafka_security import PLAINTEXT, Security
+from compose.local.kafka_jars import Java, find_java, kafka_jars
 from compose.local.language import in_english
 from compose.local.os_errors import explained_by
 from compose.local.ports import free_port
-from compose.local.server import LocalServer, ServerError, all_started
+from compose.local.server import LocalServer, ServerError
 
-__all__ = ["KafkaCluster", "KafkaServer"]
+__all__ = ["KafkaServer", "ListenerSecurity", "new_id"]
 
 # For a laptop: few threads and small buffers (the cleaner alone would take 128 MB), failures
 # detected in seconds, groups formed at once, and no topics created automatically.
@@ -73,6 +73,30 @@ _WRITTEN_WITHIN = 120.0  # seconds for a JVM to write its class archive and exit
 _LONGEST_ANSWER = 1 << 20
 
 
+class ListenerSecurity(Protocol):
+    """Authentication and encryption of a client listener."""
+
+    @property
+    def protocol(self) -> str:
+        """The security protocol, as Kafka names it."""
+
+    def broker(self, folder: Path, java: Java) -> dict[str, str]:
+        """Return the broker's properties; make in ``folder`` what they name."""
+
+    def format_arguments(self) -> list[str]:
+        """Return further arguments for the storage tool."""
+
+
+class _Plaintext:
+    protocol = "PLAINTEXT"
+
+    def broker(self, _folder: Path, _java: Java) -> dict[str, str]:
+        return {}
+
+    def format_arguments(self) -> list[str]:
+        return []
+
+
 class KafkaServer(LocalServer):
     """One Kafka node, broker and controller in one, with its data in ``data_dir``.
 
@@ -85,15 +109,15 @@ class KafkaServer(LocalServer):
         port: The port that the server must have.
         near: The preferred port; if it is taken, the server gets another.
         advertised_port: The port that clients are told to use, for a proxy in between.
-        security: Authentication and encryption of the client listener.
+        security: Authentication and encryption of the client listener; by default none.
         config: Adds to or replaces the defaults.
         jvm: Further options of the JVM.
         classes: Folders with further classes that the configuration names.
         heap_mb: The JVM's heap, in MB.
         thorough: Use the JVM options of a long-lived broker: slow to start, fast once warm.
         node_id: The node's id in the cluster.
-        cluster_id: Given by ``KafkaCluster``.
-        voters: Controller port by node id; given by ``KafkaCluster``.
+        cluster_id: The cluster's id; by default a new one.
+        voters: Controller port by node id, where the cluster has several.
     """
 
     # A start takes a few seconds on an idle machine; most of a minute was seen on a busy one.
@@ -106,7 +130,7 @@ class KafkaServer(LocalServer):
         port: int | None = None,
         near: int | None = None,
         advertised_port: int | None = None,
-        security: Security = PLAINTEXT,
+        security: ListenerSecurity | None = None,
         config: Mapping[str, str] | None = None,
         jvm: Sequence[str] = (),
         classes: Sequence[Path] = (),
@@ -120,10 +144,10 @@ class KafkaServer(LocalServer):
         self._given_voters = dict(voters or {})
         super().__init__(f"kafka-{node_id}" if voters else "kafka", data_dir, port=port, near=near)
         self._port_is_fixed |= voters is not None
-        self.security = security
+        self.security = security or _Plaintext()
         self._advertised = advertised_port
-        self._nonce = _new_id()
-        self._cluster_id = cluster_id or _new_id()
+        self._nonce = new_id()
+        self._cluster_id = cluster_id or new_id()
         self._config = dict(config or {})
         self._jvm = tuple(jvm)
         self._classes = tuple(classes)
@@ -263,7 +287,7 @@ class KafkaServer(LocalServer):
         brokers of its Metadata response. A listener that needs a password or TLS is not asked.
         """
         ports = [self._internal_port]
-        if self.security.protocol == PLAINTEXT.protocol:
+        if self.security.protocol == _Plaintext.protocol:
             ports.append(self.port)
         for port in ports:
             if (self.node_id, self._nonce) not in await _brokers_at(self.host, port):
@@ -301,56 +325,6 @@ def _brokers(body: bytes) -> set[tuple[int, str]]:
     return found
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Return a random id in the form of Kafka's own."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-
-
-class KafkaCluster:
-    """Several nodes on one machine; tests stop some of them.
-
-    Args:
-        data_dir: The folder with the data of all nodes.
-        nodes: Number of nodes.
-        config: Adds to or replaces the defaults of each node.
-    """
-
-    def __init__(
-        self, data_dir: Path, *, nodes: int = 3, config: Mapping[str, str] | None = None
-    ) -> None:
-        voters = {node: free_port() for node in range(1, nodes + 1)}
-        cluster_id = _new_id()
-        self.nodes: Sequence[KafkaServer] = [
-            KafkaServer(
-                data_dir / f"node-{node}",
-                node_id=node,
-                cluster_id=cluster_id,
-                voters=voters,
-                config=config,
-                heap_mb=192,
-            )
-            for node in voters
-        ]
-
-    @property
-    def bootstrap(self) -> str:
-        """The addresses of all nodes, for ``bootstrap.servers``."""
-        return ",".join(node.bootstrap for node in self.nodes)
-
-    def node(self, node_id: int) -> KafkaServer:
-        """Return the node with this id."""
-        return self.nodes[node_id - 1]
-
-    async def start(self) -> None:
-        """Start all nodes; return once each serves."""
-        await all_started(node.start() for node in self.nodes)
-
-    async def kill(self) -> None:
-        """Send SIGKILL to all nodes, one after the other."""
-        for node in self.nodes:
-            await node.kill()
-
-    async def stop(self) -> None:
-        """Stop all nodes at once: one by one, the last would wait for a controller that is gone."""
-        async with asyncio.TaskGroup() as tasks:
-            for node in self.nodes:
-                tasks.create_task(node.stop())

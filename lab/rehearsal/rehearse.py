@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from compose.local.guarded import Ending
 from compose.local.server import ServerError
 from compose.process.signals import Interrupted, unless_set
 from lab.harness.anomaly import Anomaly, What
@@ -35,6 +34,7 @@ from lab.rehearsal.second_judge import JudgeError, Opinion, SecondJudge
 from lab.rehearsal.stage import Stage
 from lab.rehearsal.timeline import RehearsalTimeline
 from lab.rehearsal.walk import Walk
+from lab.specification.guarded import Ending
 from lab.specification.history_lines import HistoryError
 from lab.specification.replay import Replayed, failed, replay
 from lab.specification.tlc import CheckerError, CheckerMissingError

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from compose.local.guarded import Ending
+from lab.specification.guarded import Ending
 from lab.specification.history_lines import read_story
 from lab.specification.tlc import CheckerError, run_tlc
 from lab.specification.trace_module import CONFIGURATION, trace_module

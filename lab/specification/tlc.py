@@ -11,9 +11,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from compose.local.guarded import Ending, guarded_output
 from compose.local.kafka_jars import find_java
 from compose.local.server import ServerError
+from lab.specification.guarded import Ending, guarded_output
 
 __all__ = ["CheckerError", "CheckerMissingError", "run_tlc"]
 

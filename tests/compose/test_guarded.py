@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.local.guarded import Ending, guarded_output
+from lab.specification.guarded import Ending, guarded_output
 from tests.support.eventually import eventually
 
 _ENDLESS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -72,7 +72,7 @@ async def test_it_ends_when_the_process_that_runs_it_is_ended(
     program = textwrap.dedent(f"""
         import signal, sys
         from pathlib import Path
-        from compose.local.guarded import guarded_output
+        from lab.specification.guarded import guarded_output
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job may ignore it
         command = [sys.executable, "-c", {_ENDLESS!r}]
         with guarded_output(command, Path({str(tmp_path)!r}), seconds=600) as output:

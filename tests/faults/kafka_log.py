@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import ClassVar
 
-from compose.local.kafka import KafkaCluster
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kafka import KafkaNode, delete_topics
+from tests.support.kafka_cluster import KafkaCluster
 
 __all__ = ["KafkaLog"]
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.local.kafka import KafkaCluster
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog
 from tests.support.eventually import eventually
 from tests.support.kafka import run_kafka_cluster
+from tests.support.kafka_cluster import KafkaCluster
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 

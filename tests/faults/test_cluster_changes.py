@@ -14,12 +14,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
 
-from compose.local.kafka import KafkaCluster
 from tests.faults.deployment import Deployment
 from tests.faults.kafka_log import KafkaLog
 from tests.faults.logs import FaultyLog, settings_of
 from tests.support.eventually import eventually
 from tests.support.kafka import alter_topic, run_kafka_cluster
+from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_format import format_data
 from transport.kafka.administration.topics import topic_specs
 

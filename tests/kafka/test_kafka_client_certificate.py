@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
-from compose.local.kafka_security import Security
 from tests.support.certificates import Certificate, issued_by, self_signed
 from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka_security import Security
 from tests.support.requirements import program
 from transport.conformance.envelopes import messages
 from transport.contract import Appended

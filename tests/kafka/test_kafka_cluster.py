@@ -17,10 +17,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest_v0
 from aiokafka.protocol.metadata import MetadataRequest_v1
 
-from compose.local.kafka import KafkaCluster
 from tests.support.eventually import eventually
 from tests.support.first_records import first_records
 from tests.support.kafka import alter_topic, fresh_settings, run_kafka_cluster
+from tests.support.kafka_cluster import KafkaCluster
 from tests.support.requirements import program
 from tests.support.whole_log import records_of
 from transport.conformance.envelopes import contents, messages

@@ -20,10 +20,10 @@ import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import find_java, kafka_jars
-from compose.local.kafka_security import Security
 from tests.support.eventually import eventually
 from tests.support.first_records import first_records
 from tests.support.kafka import fresh_settings, require_kafka, run_kafka
+from tests.support.kafka_security import Security
 from transport.conformance.envelopes import contents, messages
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import ConfigurationError, TransportUnavailable

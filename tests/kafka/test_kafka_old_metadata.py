@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from compose.local.kafka import KafkaCluster
 from tests.support.kafka import fresh_settings, run_kafka_cluster
+from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_internals import disconnect_admin, name_another_topic_id
 from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Progress, Topic

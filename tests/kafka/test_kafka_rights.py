@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
-from compose.local.kafka_security import Security
 from otel.append_metrics import count_throttled
 from otel.metrics import Metrics
 from tests.support.eventually import eventually
@@ -27,6 +26,7 @@ from tests.support.kafka_rights import (
     allow,
     limit_rates,
 )
+from tests.support.kafka_security import Security
 from transport.clock import now
 from transport.conformance.envelopes import contents, messages
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Record, Topic

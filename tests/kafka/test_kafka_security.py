@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
-from compose.local.kafka_security import Security
 from tests.support.eventually import eventually
 from tests.support.first_records import first_records
 from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka_security import Security
 from transport.conformance.envelopes import contents, message
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import ConfigurationError, TransportUnavailable

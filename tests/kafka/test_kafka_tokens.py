@@ -14,10 +14,10 @@ import pytest_asyncio
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
 from compose.local.kafka import KafkaServer
-from compose.local.kafka_security import Security
 from tests.support.eventually import eventually
 from tests.support.first_records import first_records
 from tests.support.kafka import fresh_settings, run_kafka
+from tests.support.kafka_security import Security
 from tests.support.token_issuer import CLIENT_ID, CLIENT_SECRET, TokenIssuer, run_token_issuer
 from transport.conformance.envelopes import contents, messages
 from transport.contract import WORKER_GROUP, Appended, Topic

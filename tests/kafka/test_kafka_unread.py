@@ -12,7 +12,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from compose.local.kafka import KafkaServer
-from compose.local.kafka_security import Security
 from persistence.database.pool import Pool
 from tests.support.eventually import eventually
 from tests.support.forked_service import ForkedService
@@ -25,6 +24,7 @@ from tests.support.kafka_rights import (
     Resource,
     allow,
 )
+from tests.support.kafka_security import Security
 from transport.contract import DLQ_GROUP, WORKER_GROUP
 
 _GROUPS = (WORKER_GROUP, DLQ_GROUP)

@@ -14,13 +14,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from compose.local.kafka import KafkaCluster, KafkaServer
+from compose.local.kafka import KafkaServer
 from compose.local.kafka_jars import find_java, kafka_jars
 from compose.local.ports import free_port
 from compose.local.server import ServerError
 from tests.support.containers import KafkaContainer
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
+from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_format import format_data, new_id
 from tests.support.requirements import absent
 from tests.support.services import KIND, run_kafka_container

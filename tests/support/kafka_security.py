@@ -10,7 +10,7 @@ from typing import NamedTuple
 from compose.local.kafka_jars import Java
 from compose.local.server import ServerError
 
-__all__ = ["PLAINTEXT", "Security"]
+__all__ = ["Security"]
 
 _LOGIN = "org.apache.kafka.common.security"
 
@@ -93,6 +93,3 @@ def _keytool(java: Java, *arguments: str | Path) -> None:
     )  # fmt: skip
     if result.returncode != 0:
         raise ServerError(f"keytool failed: {(result.stdout + result.stderr).strip()}")
-
-
-PLAINTEXT = Security()
