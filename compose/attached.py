@@ -8,6 +8,7 @@ command of the name that is asked for, or where every command is listed.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -16,7 +17,7 @@ import typer
 
 from compose.output import fail
 
-__all__ = ["EXTRAS", "add", "add_missing", "attach", "names"]
+__all__ = ["EXTRAS", "add", "add_missing", "attach", "names", "with_attached"]
 
 EXTRAS = {"crossfade_client": "client", "lab": "lab"}
 """The extra of ``crossfade`` for each module that is in a package of its own."""
@@ -45,6 +46,15 @@ def attach(app: typer.Typer, group: str = "", only: str | None = None) -> bool:
             add_missing(app, full, EXTRAS["lab"])
         any_added = True
     return any_added
+
+
+def with_attached(app: typer.Typer, group: str) -> typer.Typer:
+    """Return ``app``, a group of commands, with those of other packages."""
+    whole = copy(app)
+    whole.registered_commands = [*app.registered_commands]
+    whole.registered_groups = [*app.registered_groups]
+    attach(whole, group)
+    return whole
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from compose.attached import EXTRAS, add, add_missing, attach, names
+from compose.attached import EXTRAS, add, add_missing, attach, names, with_attached
 from compose.commands.completion import COMPLETE
 from compose.local.os_errors import explained
 from compose.output import err, fail, out
@@ -102,7 +102,7 @@ def _add(app: typer.Typer, name: str, then: str | None) -> None:
         add_missing(app, name, EXTRAS[error.name])
         return
     if isinstance(command, typer.Typer) and then not in names(command):
-        attach(command, name)
+        command = with_attached(command, name)
     add(app, name, command)
 
 

@@ -60,11 +60,19 @@ def test_a_command_and_a_group_are_attached(attach: Attach) -> None:
 
 def test_one_that_is_missing_says_which_package_has_it(attach: Attach) -> None:
     attach({})
-    for command in ("soak", "dev"):
+    for command in ("soak", "dev", "migrate rehearse"):
         status, text = _run(*command.split(), "--hours", "2", "--help")
         assert status == 2
         assert f"'crossfade {command}' needs the package crossfade-lab: pip install" in text
     assert "soak" not in _run("--help")[1]
+    assert "rehearse" not in _run("migrate", "--help")[1]
+
+
+def test_one_in_a_group_is_attached_to_this_program_alone(attach: Attach) -> None:
+    attach({"migrate.said": "said"})
+    assert _run("migrate", "said") == (0, "attached\n")
+    attach({})
+    assert _run("migrate", "said")[0] == 2
 
 
 def test_nothing_takes_the_place_of_a_command_that_is_there(attach: Attach) -> None:
