@@ -159,6 +159,20 @@ async def _a_reader_lives_on(settings: TransportSettings, accident: _Accident) -
         assert outlived.lost_at is not None
 
 
+async def _two_reads_begin_at_a_lost_position(
+    settings: TransportSettings, accident: _Accident
+) -> None:
+    """The first one takes the record at the cut, which the second one needs too."""
+    async with KafkaTransport(settings) as transport:
+        await _append(transport, _texts(0, 30))
+        assert len(await first_records(transport, 30)) == 30
+        await accident.cut(settings, end=20)
+        await _append(transport, _texts(100, 120))
+        for _ in range(2):
+            (found,) = await transport.read(Topic.MESSAGES, 0, after="29", limit=1, wait=120.0)
+            assert contents([found]) == ["100"]
+
+
 async def _it_grew_again_before_it_was_read(
     settings: TransportSettings, accident: _Accident
 ) -> None:
@@ -275,6 +289,7 @@ async def test_records_that_took_the_place_of_a_lost_tail_are_read_and_the_loss_
 ) -> None:
     stories = (
         _a_reader_lives_on,
+        _two_reads_begin_at_a_lost_position,
         _it_grew_again_before_it_was_read,
         _it_was_not_read_yet,
         _an_older_position_is_read_again,
@@ -372,7 +387,8 @@ async def test_every_message_accepted_after_the_loss_becomes_a_row(
 
     async def told() -> bool:
         status = await site.client.get(f"{site.service.url}/api/console/status")
-        return "20 records left" in status.text
+        assert "20 records left" in status.text, status.text
+        return True
 
     await eventually(told, 30.0)
 

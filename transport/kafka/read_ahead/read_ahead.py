@@ -140,7 +140,7 @@ class ReadAhead:
                 # No fetch has ended since the read began, so this may not be the log's end.
                 if await self._fetch_now(part):
                     continue
-            direct = await self._directly(at, part, start, limit)
+            direct = await self._directly(at, part, start, limit, follow=wait > 0)
             left = until - loop.time()
             if direct or (left <= 0 and direct is not None):
                 return direct
@@ -149,10 +149,21 @@ class ReadAhead:
         return []
 
     async def _directly(
-        self, at: TopicPartition, part: FollowedPartition | None, start: int, limit: int
+        self,
+        at: TopicPartition,
+        part: FollowedPartition | None,
+        start: int,
+        limit: int,
+        *,
+        follow: bool,
     ) -> Sequence[Record] | None:
         """Return what the log has, without ``part``; ``None`` if ``part`` has to go back first."""
         found = await self._reader.read(at, start, limit)
+        if found and part is None and follow:
+            # Another read may have taken the first record after a cut, so that none follows here.
+            intact = await self._intact_end(at, start)
+            if intact < start:
+                found = await self._reader.read(at, intact, limit)
         if found and part is not None:
             if not await self._is_intact(part):
                 return None
@@ -324,6 +335,18 @@ class ReadAhead:
         # A log that knows no such epoch was restored with its metadata: it is read from the start.
         self._cut(part, end or 0)
         return False
+
+    async def _intact_end(self, at: TopicPartition, start: int) -> int:
+        """Return ``start``, or where the log was cut if it lost records before ``start``.
+
+        Raises:
+            TransportUnavailable: Kafka can't be asked now.
+        """
+        epoch = self._reads.epoch(at, start - 1)
+        if epoch is None:
+            return start
+        end = (await self._epochs.ends(at.topic, {at.partition: epoch})).get(at.partition)
+        return min(end or 0, start)
 
     def _has_enough(self, part: FollowedPartition) -> bool:
         if not part.bytes:
