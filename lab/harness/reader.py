@@ -44,21 +44,22 @@ class PageReader:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._client.close()
 
-    async def catch_up(self, within: float = 0.0) -> Mapping[str, Sequence[str]]:
+    async def catch_up(self, within: float = 60.0) -> Mapping[str, Sequence[str]]:
         """Read to the end of every conversation; return the message ids read, by conversation.
 
         Raises:
-            ConnectionError: An ingress did not answer, and none did ``within`` this many seconds.
+            ConnectionError: No page could be read for ``within`` seconds.
         """
         client = Client(10.0)
-        until = time.monotonic() + within
         left = list(self.seen)
+        last = time.monotonic()
         while left:
             try:
                 if not await self._page(client, left[-1]):
                     left.pop()
+                last = time.monotonic()
             except ConnectionError:
-                if time.monotonic() > until:
+                if time.monotonic() > last + within:
                     raise
                 await asyncio.sleep(_REST)
         await client.close()
@@ -69,12 +70,12 @@ class PageReader:
             for conversation in self.seen:
                 try:
                     await self._page(self._client, conversation)
-                except ConnectionError:  # the ingress was killed: read on from another
+                except ConnectionError:  # the ingress was killed, or has no database: try another
                     await asyncio.sleep(_REST)
             await asyncio.sleep(self._rest)
 
     async def _page(self, client: Client, conversation: str) -> bool:
-        """Read one page; return whether it had items."""
+        """Read one page; return whether it had items. Raise ConnectionError if there is none."""
         target = self._random.choice([t for t in self._targets if t.up] or list(self._targets))
         parameters = {"limit": str(_LIMIT)}
         if cursor := self._cursors.get(conversation):
@@ -82,7 +83,7 @@ class PageReader:
         url = f"{target.url}/api/conversations/{conversation}/messages?{urlencode(parameters)}"
         response = await client.get(url)
         if response.status == _AWAY:
-            return False
+            raise ConnectionError(f"{url}: {response.status} {response.text}")
         if response.status != _FOUND:
             raise RuntimeError(f"{url}: {response.status} {response.text}")
         page = response.json()

@@ -74,7 +74,7 @@ class Client:
                 answer = await self._exchange(connection, f"{head}\r\n".encode() + body)
         except (OSError, TimeoutError) as error:
             kind = NeverSentError if connection is None else UnansweredError
-            raise kind(f"{type(error).__name__}: {error}") from error
+            raise kind(f"{method} {url}: {type(error).__name__}: {error}") from error
         finally:
             if connection is not None:
                 if answer and connection.open and answer.headers.get("connection") != "close":
@@ -82,7 +82,7 @@ class Client:
                 else:
                     connection.close()
         if answer is None:
-            raise UnansweredError("the connection ended before the answer did")
+            raise UnansweredError(f"{method} {url}: the connection ended before the answer did")
         return answer
 
     async def _connected(self, address: tuple[str, int]) -> LoadConnection:

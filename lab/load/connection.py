@@ -1,4 +1,4 @@
-"""An HTTP/1.1 connection that parses only the status and the length of an answer."""
+"""An HTTP/1.1 connection that parses only the status and the end of an answer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Self
 __all__ = ["HttpAnswer", "LoadConnection"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
 _READ_AT_ONCE = 1 << 14  # bytes; each read allocates them: 256 KB cost more than the whole request
 
@@ -138,12 +139,19 @@ class LoadConnection:
             data = self._rest + data
         head = data.find(_HEAD_END)
         length = _LENGTH.search(data, 0, head + 2) if head >= 0 else None
-        if length is None or len(data) < head + 4 + int(length[1]):
+        if length is not None and len(data) >= head + 4 + int(length[1]):
+            whole = data
+        elif length is None and head >= 0 and _CHUNKED.search(data, 0, head + 2):
+            body = _joined(data, head + 4)
+            whole = b"" if body is None else data[: head + 4] + body
+        else:
+            whole = b""
+        if not whole:
             self._rest = data
             return
         self._rest = b""
         self.busy = False
-        self._answered(self, HttpAnswer(data, head + 4))
+        self._answered(self, HttpAnswer(whole, head + 4))
 
     def _writable(self) -> None:
         try:
@@ -156,10 +164,30 @@ class LoadConnection:
             self._loop.remove_writer(self._socket)
 
     def _ended(self) -> None:
-        """Handle the end of the stream, which also ends an answer without a Content-Length."""
+        """Handle the end of the stream, which also ends an answer without a length or chunks."""
         was_busy, rest = self.busy, self._rest
         self.close()
         if was_busy:
             head = rest.find(_HEAD_END)
-            whole = head >= 0 and _LENGTH.search(rest, 0, head + 2) is None
+            whole = head >= 0 and not any(
+                field.search(rest, 0, head + 2) for field in (_LENGTH, _CHUNKED)
+            )
             self._answered(self, HttpAnswer(rest, head + 4) if whole else None)
+
+
+def _joined(data: bytes, at: int) -> bytes | None:
+    """Return the chunks that begin at ``at``, joined; ``None`` while the last is missing.
+
+    Source: RFC 9112, section 7.1. Trailer fields are not expected.
+    """
+    chunks: list[bytes] = []
+    while (line_end := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:line_end].partition(b";")[0], 16)
+        chunk_end = line_end + 2 + size
+        if len(data) < chunk_end + 2:
+            return None
+        if not size:
+            return b"".join(chunks)
+        chunks.append(data[line_end + 2 : chunk_end])
+        at = chunk_end + 2
+    return None

@@ -45,7 +45,6 @@ __all__ = ["Rehearsal"]
 
 _FOLLOWED = 4  # conversations of each kind whose pages are read
 _LOOK_SECONDS = 0.25
-_READ_WITHIN = 60.0
 _DRAINED_WITHIN = 300.0
 _DRAINED_SOON = 30.0  # after an interruption, when a person waits for the end
 _TRY_SECONDS = 2.0
@@ -246,7 +245,7 @@ class Rehearsal:
         if self._pages is None or anomalies:
             return {}
         try:
-            return await self._pages.catch_up(within=_READ_WITHIN)
+            return await self._pages.catch_up()
         except ConnectionError as error:
             anomalies.append(Anomaly(What.STUCK, "pages", str(error)))
             return {}

@@ -150,6 +150,33 @@ async def test_a_client_sends_a_large_body_and_reads_an_answer_that_ends_with_th
     assert again.json() == len('{"content": ""}')
 
 
+async def test_a_client_reads_an_answer_in_chunks_and_keeps_the_connection() -> None:
+    """An ingress sends a large page in chunks, so without a length (RFC 9112, section 7.1)."""
+    chunks = [b'{"items": "', b"\r\n0\r\n\r\n" * 9_000, b'"}']
+    peers = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(writer.get_extra_info("peername"))
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while b"/cut" not in await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for chunk in chunks:
+                    writer.write(b"%x\r\n" % len(chunk))
+                    await writer.drain()
+                    writer.write(chunk + b"\r\n")
+                writer.write(b"0\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}")
+        writer.close()
+
+    client = Client()
+    async with _server(serve) as (host, port):
+        answers = [await client.get(f"http://{host}:{port}/{n}") for n in range(3)]
+        with pytest.raises(UnansweredError, match="ended"):
+            await client.get(f"http://{host}:{port}/cut")
+    assert [answer.body for answer in answers] == [b"".join(chunks)] * 3
+    assert len(peers) == 1
+
+
 @pytest.mark.parametrize("catch_up", [True, False])
 async def test_a_sender_that_was_kept_waiting_catches_up_if_it_is_to(catch_up: bool) -> None:
     gap, kept = 0.1, 0.35
