@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
@@ -76,6 +77,44 @@ async def test_a_client_whose_caller_gives_up_while_it_connects_is_closed(
         await asyncio.wait([asking])
         assert asking.cancelled()
         assert not _connected()
+
+
+async def test_a_start_that_is_given_up_closes_a_connection_without_an_answer(
+    kafka_settings: TransportSettings,
+) -> None:
+    """The first connection of a client is known to nothing until it has answered."""
+    host, port = kafka_settings.kafka_bootstrap_servers.split(":")
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(near: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+        far, requests = await asyncio.open_connection(host, int(port))
+        try:
+            requests.write(await near.read(65536))
+            answers.write(await far.read(65536))  # its versions
+            await near.read(65536)
+            asked.set()
+            await near.read()
+        finally:
+            requests.close()
+            answers.close()
+            ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        connector = Connector(
+            kafka_settings.model_copy(
+                update={"kafka_bootstrap_servers": address, "kafka_timeout_ms": 60_000}
+            )
+        )
+        asking = asyncio.create_task(connector.fetching([kafka_settings.kafka_topic]))
+        await asked.wait()
+        gc.disable()  # it would close the connection too
+        try:
+            asking.cancel()
+            await asyncio.wait([asking])
+            await ended.wait()
+        finally:
+            gc.enable()
 
 
 async def test_a_consumer_whose_fetch_can_not_be_cancelled_in_good_order_is_closed(

@@ -25,23 +25,14 @@ _WITHIN = 3.0  # seconds for a client to close normally
 async def start(client: Any, *, within: float) -> None:
     """Start any of aiokafka's clients.
 
-    A client that is cancelled during its first connection never closes that connection. So a
-    cancellation of this call waits for the client, for ``within`` seconds at most.
-
     Raises:
         TimeoutError: the start took longer than ``within`` seconds.
     """
-    task = asyncio.ensure_future(client.start())
     try:
-        await asyncio.wait([task], timeout=within)
-    finally:
-        if not task.done():
-            await asyncio.wait([task], timeout=within)
-            task.cancel()
-            await asyncio.wait([task], timeout=_WITHIN)
-    if not task.done() or task.cancelled():
-        raise TimeoutError(f"not connected within {within:g} s")
-    await task
+        async with asyncio.timeout(within):
+            await client.start()
+    except TimeoutError as error:
+        raise TimeoutError(f"not connected within {within:g} s") from error
 
 
 async def discard_producer(
