@@ -106,17 +106,20 @@ async def acknowledges(count: Callable[[], int], messages: int, within: float) -
     Args:
         count: Returns the number of acknowledged messages so far.
         messages: How many more to wait for.
-        within: Seconds to wait.
+        within: Seconds to wait for the next one.
 
     Raises:
-        StuckError: they were not acknowledged within that time.
+        StuckError: none was acknowledged for that time.
     """
-    goal = count() + messages
-    await wait_until(
-        lambda: count() >= goal,
-        within=within,
-        otherwise=lambda: f"{goal - count()} of {messages} were not acknowledged",
-    )
+    seen = count()
+    goal = seen + messages
+    while seen < goal:
+        await wait_until(
+            lambda: count() > seen,  # noqa: B023 - awaited here
+            within=within,
+            otherwise=lambda: f"{goal - seen} of {messages} were not acknowledged",  # noqa: B023
+        )
+        seen = count()
 
 
 class Load:
@@ -179,11 +182,11 @@ class Load:
         """The ids of the conversations that the load writes to."""
         return sorted({conversation for conversation, _ in self._writers})
 
-    async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
+    async def goes_on(self, messages: int = 100, within: float = 120.0) -> None:
         """Wait until this many more messages are acknowledged.
 
         Raises:
-            StuckError: they were not acknowledged within ``within`` seconds.
+            StuckError: none was acknowledged for ``within`` seconds.
         """
         await acknowledges(self._count, messages, within)
 

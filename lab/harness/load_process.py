@@ -112,11 +112,11 @@ class LoadProcess:
         """The id of the load's process."""
         return self._process.pid
 
-    async def goes_on(self, messages: int = 100, within: float = 30.0) -> None:
+    async def goes_on(self, messages: int = 100, within: float = 120.0) -> None:
         """Wait until this many more messages are acknowledged.
 
         Raises:
-            StuckError: they were not acknowledged within ``within`` seconds.
+            StuckError: none was acknowledged for ``within`` seconds.
             LoadEndedError: the load's process has ended.
         """
         await acknowledges(self._count, messages, within)

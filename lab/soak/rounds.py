@@ -80,7 +80,7 @@ class LoadInRounds:
         """Wait until this many more messages are acknowledged.
 
         Raises:
-            StuckError: they were not acknowledged within ``within`` seconds.
+            StuckError: none was acknowledged for ``within`` seconds.
             LoadEndedError: a load's process has ended.
         """
         await acknowledges(self._count, messages, within)

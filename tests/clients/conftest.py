@@ -58,7 +58,7 @@ class Site:
         async def enough() -> bool:
             return await self._count(conversation) >= at_least
 
-        await eventually(enough, 30.0)
+        await eventually(enough)
         found = await self.pool.fetch(
             "SELECT content FROM messages WHERE conversation_id = $1 ORDER BY seq", conversation
         )

@@ -69,7 +69,7 @@ async def test_a_503_is_tried_again_until_the_log_is_back(
     async def refused() -> bool:
         return 503 in make.statuses
 
-    await eventually(refused, 20.0)
+    await eventually(refused)
     assert not sending.done()
     site.log.heal()
     ack = await sending
@@ -187,7 +187,7 @@ async def test_a_batch_waits_for_the_log_and_keeps_its_order(
     async def refused() -> bool:
         return 503 in make.statuses or 207 in make.statuses
 
-    await eventually(refused, 20.0)
+    await eventually(refused)
     site.log.heal()
     results = await sending
     assert [result.error for result in results if result.error] == []

@@ -51,10 +51,10 @@ async def test_an_overload_is_refused_and_rows_stay_in_time(limited, tmp_path):
         await database.execute(_SLOW_ROWS)
         async with _serving(tmp_path, limited) as running:
             async with keep_alive_load(int(limited["PORT"]), 16) as load:
-                await eventually(lambda: load.statuses[503] > 0, timeout=30)
+                await eventually(lambda: load.statuses[503] > 0)
                 await running.says("Overloaded: messages come faster than they are persisted")
                 begun = load.statuses[202]
-                await eventually(lambda: load.statuses[503] > 2000, timeout=30)
+                await eventually(lambda: load.statuses[503] > 2000)
                 assert load.statuses[202] > begun  # as many as are persisted
                 assert (load.faults, set(load.statuses)) == ([], {202, 503})
                 assert load.retry_after
@@ -62,7 +62,7 @@ async def test_an_overload_is_refused_and_rows_stay_in_time(limited, tmp_path):
                 late = await database.fetchval(_LATE)
                 assert late.total_seconds() < 5 * _MOST
             async with keep_alive_load(int(limited["PORT"]), 1) as load:  # a trickle
-                await eventually(lambda: load.statuses[202] > 10, timeout=5)
+                await eventually(lambda: load.statuses[202] > 10)
             await database.execute("DROP TRIGGER slow ON messages")
             await running.says("No longer overloaded")
     finally:

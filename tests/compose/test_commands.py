@@ -210,7 +210,7 @@ async def test_an_altered_log_that_workers_read_is_not_called_down(crossfade, lo
         assert reads_on != ("POSTs are answered 503" in shown.text)
         return reads_on  # once the worker has reported that it owns the partition
 
-    await eventually(told, 60)
+    await eventually(told)
 
 
 async def _append(transport, *, partition: int, count: int) -> None:

@@ -14,8 +14,6 @@ from redis.asyncio import Redis
 from tests.compose.test_guide_steps import BODY
 from tests.support.eventually import eventually
 
-PATIENCE = 30.0
-
 
 @pytest.fixture
 async def client(places) -> AsyncIterator[Redis]:
@@ -36,7 +34,7 @@ async def api(crossfade, places) -> AsyncIterator[httpx.AsyncClient]:
             except httpx.TransportError:
                 return False
 
-        await eventually(accepts, timeout=PATIENCE)
+        await eventually(accepts)
         yield one
     assert await running.terminate() == 0
 
@@ -63,7 +61,7 @@ async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
         return next((it["text"] for it in await health() if it["level"] == "alarm"), None)
 
     await client.config_set("maxmemory", 1)
-    text = await eventually(alarm, timeout=PATIENCE)
+    text = await eventually(alarm)
     assert text.startswith("redis refuses messages of 1 process, for ")
     assert "maxmemory" in text
     assert "POSTs are answered 503" in text
@@ -80,4 +78,4 @@ async def test_a_primary_that_refuses_appends_is_an_alarm_until_it_takes_them(
         await ask()
         return [it["level"] for it in await health()] == ["ok"]
 
-    await eventually(calm, timeout=PATIENCE)
+    await eventually(calm)

@@ -9,8 +9,6 @@ import httpx
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 
-PATIENCE = 30.0
-
 
 async def test_a_payload_store_and_a_read_server_are_told_of_until_they_work_again(
     crossfade, places, tmp_path
@@ -36,7 +34,7 @@ async def test_a_payload_store_and_a_read_server_are_told_of_until_they_work_aga
                 except httpx.TransportError:
                     return False
 
-            await eventually(is_calm, timeout=PATIENCE)
+            await eventually(is_calm)
             whose = mark.read_text("utf-8")
             mark.unlink()
             proxy.refuse()
@@ -51,7 +49,7 @@ async def test_a_payload_store_and_a_read_server_are_told_of_until_they_work_aga
                 told = [(it["level"], it["text"].partition(": ")[0]) for it in await health()]
                 return told == expected
 
-            await eventually(is_told, timeout=PATIENCE)
+            await eventually(is_told)
             shown = await crossfade("status", **settings)
             assert await shown.ends() == 1, "one of the two is an alarm"
             for level, text in expected:
@@ -59,5 +57,5 @@ async def test_a_payload_store_and_a_read_server_are_told_of_until_they_work_aga
                 assert line.startswith(level)
             proxy.heal()
             mark.write_text(whose, encoding="utf-8")
-            await eventually(is_calm, timeout=PATIENCE)
+            await eventually(is_calm)
         assert await running.terminate() == 0

@@ -87,5 +87,5 @@ async def test_it_ends_when_the_process_that_runs_it_is_ended(
     # A signal that comes right before a read, and not in it, is handled only when the read returns.
     await eventually(lambda: _waits(owner.pid))
     owner.send_signal(number)
-    await eventually(lambda: not _alive(pid), 20.0)
+    await eventually(lambda: not _alive(pid))
     await owner.wait()

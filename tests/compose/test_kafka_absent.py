@@ -45,7 +45,7 @@ async def test_health_answers_while_what_should_be_kafka_says_nothing(crossfade)
         places = _places(f"127.0.0.1:{silent.getsockname()[1]}")
         running = await crossfade("serve", **places, KAFKA_TIMEOUT_MS="60000")
         api = f"http://127.0.0.1:{places['PORT']}"
-        await eventually(lambda: _is(api, "/healthz", 200), timeout=40)
+        await eventually(lambda: _is(api, "/healthz", 200))
         assert await _status(f"{api}/readyz") == 503
         await running.says("kafka has not answered within 5 s")
         await running.kill()
@@ -57,7 +57,7 @@ async def test_a_kafka_that_is_not_there_is_told_once_with_the_remedy(crossfade)
     running = await crossfade("serve", **places)
     await running.says("The log is not available yet")
     api = f"http://127.0.0.1:{places['PORT']}"
-    await eventually(lambda: _is(api, "/healthz", 200), timeout=40)
+    await eventually(lambda: _is(api, "/healthz", 200))
     await asyncio.sleep(1.5)  # it is tried again after 0.2, 0.6 and 1.4 s
     assert await running.terminate() == 0
     (told,) = [line for line in running.lines if "The log is not available yet" in line]

@@ -92,7 +92,7 @@ async def test_memory_of_a_drained_backlog_goes_back_to_the_system(tmp_path: Pat
             await pipeline.execute()
             return await resident() < full / 2
 
-        await eventually(is_given_back, 30, every=0.2)  # jemalloc waits for some seconds
+        await eventually(is_given_back, every=0.2)  # jemalloc waits for some seconds
 
 
 @each
@@ -178,7 +178,7 @@ async def test_no_server_outlives_an_owner_that_was_killed(kind: str, tmp_path: 
     assert _alive(pid)
     owner.send_signal(signal.SIGKILL)
     await owner.wait()
-    await eventually(lambda: not _alive(pid), timeout=20)
+    await eventually(lambda: not _alive(pid))
     # The next run waits for what the guard of the last one is still stopping, and starts.
     server = _KINDS[kind](tmp_path / "data")
     await server.start()

@@ -68,7 +68,7 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
     crossfade, places, new_redis, database_pool
 ):
     first = await crossfade("serve", **places)
-    await eventually(lambda: _seen(database_pool, 1), timeout=120)
+    await eventually(lambda: _seen(database_pool, 1))
 
     async def knows_its_log() -> bool:
         """It is seen before it listens."""
@@ -77,13 +77,13 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
         except httpx.TransportError:
             return False
 
-    await eventually(knows_its_log, timeout=60)
+    await eventually(knows_its_log)
     assert (await _gate(crossfade, places))[0] == "green"
     other = await new_redis()
     astray = {**_beside(places), "REDIS_HOST": other.host, "REDIS_PORT": str(other.port)}
     second = await crossfade("serve", **astray)
     await second.says("Another log than the one that its name means")
-    await eventually(lambda: _seen(database_pool, 2), timeout=120)
+    await eventually(lambda: _seen(database_pool, 2))
     verdict, reason = await _gate(crossfade, places)
     assert verdict == "red"
     assert "redis is 2 logs" in reason
@@ -92,7 +92,7 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
     assert "a label" in detail
     assert (await _component(places))[0] == "up"
     assert (await _replaced(astray), await _replaced(places)) == (1, 0)
-    told = await eventually(lambda: _alarm(places), timeout=60)
+    told = await eventually(lambda: _alarm(places))
     assert "than for the other processes" in told
     assert second.text.count("Another log than the one that its name means") == 1
     assert await second.terminate() == 0
@@ -102,13 +102,13 @@ async def test_two_servers_under_one_name_are_told_by_process_readiness_and_gate
 async def test_one_server_under_two_names_is_told_by_the_gate(crossfade, places, database_pool):
     """As text the addresses differ, so no setting is refused."""
     first = await crossfade("serve", **places)
-    await eventually(lambda: _seen(database_pool, 1), timeout=120)  # it says which log is the first
+    await eventually(lambda: _seen(database_pool, 1))  # it says which log is the first
     alias = {
         **_beside(places), "TRANSPORT": "redis.eu", "LOG_EU_REDIS_PORT": places["REDIS_PORT"],
         "LOG_EU_REDIS_HOST": "127.0.0.1" if places["REDIS_HOST"] == "localhost" else "localhost",
     }  # fmt: skip
     second = await crossfade("serve", **alias)
-    await eventually(lambda: _seen(database_pool, 2), timeout=120)
+    await eventually(lambda: _seen(database_pool, 2))
     verdict, reason = await _gate(crossfade, places)
     assert verdict == "red"
     assert "redis and redis.eu are one log" in reason
@@ -118,7 +118,7 @@ async def test_one_server_under_two_names_is_told_by_the_gate(crossfade, places,
 
 async def test_an_emptied_log_is_accepted_by_name(crossfade, places, database_pool):
     running = await crossfade("serve", **places)
-    await eventually(lambda: _seen(database_pool, 1), timeout=120)
+    await eventually(lambda: _seen(database_pool, 1))
     before = await known_identities(database_pool)
     async with Redis(host=places["REDIS_HOST"], port=int(places["REDIS_PORT"]), db=1) as client:
         await client.delete("{msg:stream}:identity")
@@ -128,8 +128,8 @@ async def test_an_emptied_log_is_accepted_by_name(crossfade, places, database_po
         """The process may say so a heartbeat before its row does."""
         return (await _gate(crossfade, places))[0] == "red"
 
-    await eventually(is_red, timeout=60)
-    told = await eventually(lambda: _alarm(places), timeout=60)
+    await eventually(is_red)
+    told = await eventually(lambda: _alarm(places))
     assert "redis is another log than before" in told
     forget = await crossfade(
         "migrate", "forget-log", "redis", "--why", "emptied for a test", "--yes", **places
@@ -139,12 +139,12 @@ async def test_an_emptied_log_is_accepted_by_name(crossfade, places, database_po
     async def known() -> bool:
         return (await known_identities(database_pool)).get("redis") not in {None, before["redis"]}
 
-    await eventually(known, timeout=60)
+    await eventually(known)
 
     async def calm() -> bool:
         return (await _component(places))[0] == "up"
 
-    await eventually(calm, timeout=60)
+    await eventually(calm)
     assert (await _gate(crossfade, places))[0] == "green"
     (done,) = await database_pool.fetch("SELECT action, target, why FROM operator_actions")
     assert tuple(done) == ("forget log", "redis", "emptied for a test")

@@ -79,7 +79,7 @@ async def test_it_walks_to_another_log_and_stops_where_it_cannot_go_on(
         acknowledged = {attempt.key for attempt in sent.acknowledged()}
         return final if acknowledged <= {row.key for row in final.rows} else None
 
-    final = await eventually(settled, timeout=60)
+    final = await eventually(settled)
     assert check(sent, final) == []
     assert {row.transport for row in final.rows} == {"redis", "sqlite"}
     kinds = [event.kind for event in reversed(await history(database_pool))]

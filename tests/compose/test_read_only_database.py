@@ -16,7 +16,6 @@ from persistence.database.pool import Pool
 from tests.compose.test_guide_steps import BODY
 from tests.support.eventually import eventually
 
-PATIENCE = 60.0
 _END = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -48,7 +47,7 @@ async def api(crossfade, places) -> AsyncIterator[httpx.AsyncClient]:
             except httpx.TransportError:
                 return False
 
-        await eventually(accepts, timeout=PATIENCE)
+        await eventually(accepts)
         yield one
     assert await running.terminate() == 0
 
@@ -77,7 +76,7 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
     accepted = await _post(api)
     assert accepted.status_code == 202, "the log has it"
     message_id = accepted.json()["messageId"]
-    await eventually(trouble, timeout=PATIENCE)
+    await eventually(trouble)
 
     async def is_told_alone() -> bool:
         """A worker that can't write its heartbeat is not called dead."""
@@ -86,7 +85,7 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
             "is not moving: PostgreSQL takes no rows" in text for text in told
         )
 
-    await eventually(is_told_alone, timeout=PATIENCE)
+    await eventually(is_told_alone)
     assert await row(message_id) == "pending"
     components = (await api.get("/readyz")).json()["components"]
     (database,) = [it for it in components if it["name"] == "database"]
@@ -112,6 +111,6 @@ async def test_rows_that_a_read_only_database_refuses_are_told_and_come_later(
     async def is_ready() -> bool:
         return (await api.get("/readyz")).json()["status"] == "ready"
 
-    await eventually(is_stored, timeout=PATIENCE)
-    await eventually(is_calm, timeout=PATIENCE)
-    await eventually(is_ready, timeout=PATIENCE)
+    await eventually(is_stored)
+    await eventually(is_calm)
+    await eventually(is_ready)

@@ -30,5 +30,5 @@ async def test_it_stops_and_does_not_start_again_but_a_worker_may_empty_the_log(
     async def works() -> bool:
         return [process.role for process in await processes(database_pool)] == ["worker"]
 
-    await eventually(works, timeout=60)
+    await eventually(works)
     assert await worker.terminate() == 0

@@ -54,7 +54,7 @@ async def test_the_urls_that_it_names_work_with_ipv6(crossfade, places):
         targets = await _get(str(httpx.URL(named[2]).copy_with(path=TARGETS)))
         return f"[::1]:{httpx.URL(named[2]).port}" in targets.text
 
-    await eventually(listed, timeout=20)
+    await eventually(listed)
 
 
 async def test_sigterm_hands_the_partitions_back_and_ends_with_status_0(
@@ -83,7 +83,7 @@ async def test_any_number_of_processes_share_the_partitions(crossfade, places):
         detail = [c["detail"] for c in (await _get(f"{url}/readyz")).json()["components"]]
         return "Own 8 partitions." in detail
 
-    await eventually(shared, timeout=20)
+    await eventually(shared)
     assert await second.terminate() == 0
     assert await first.terminate() == 0
 
@@ -112,7 +112,7 @@ async def test_it_starts_while_the_log_is_down_says_so_and_recovers(crossfade, p
         async def accepted() -> bool:
             return (await _post(api)).status_code in {200, 202}
 
-        await eventually(accepted, timeout=20)
+        await eventually(accepted)
         assert (await _get(f"{api}/readyz")).status_code == 200
         assert await running.terminate() == 0
     finally:
@@ -131,14 +131,14 @@ async def test_records_that_left_the_log_unread_are_told_in_readiness(crossfade,
             async for name in client.scan_iter("msg:stream:*")
             if await client.xlen(name)
         ]
-        await eventually(lambda: _is_noted(client, stream), timeout=20)
+        await eventually(lambda: _is_noted(client, stream))
         await client.delete(stream)
 
     async def told() -> bool:
         status, detail = await _losses(api)
         return status == "degraded" and detail.startswith("1 record left redis unread, ")
 
-    await eventually(told, timeout=20)
+    await eventually(told)
     ready = await _get(f"{api}/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
     assert await running.terminate() == 0
@@ -177,13 +177,13 @@ async def test_a_worker_without_postgresql_is_not_ready(crossfade, places):
 async def test_readiness_fails_before_the_api_stops(crossfade, places):
     api = f"http://127.0.0.1:{places['PORT']}"
     running = await crossfade("serve", **places, SHUTDOWN_DELAY_SECONDS="5")
-    await eventually(lambda: _is_ready(api), timeout=20)
+    await eventually(lambda: _is_ready(api))
     running.process.send_signal(signal.SIGTERM)
 
     async def draining() -> bool:
         return (await _get(f"{api}/readyz")).status_code == 503
 
-    await eventually(draining, timeout=5)
+    await eventually(draining)
     assert (await _post(api)).status_code == 202  # still served
     assert await running.ends() == 0
 

@@ -48,7 +48,7 @@ async def _alive(api: str) -> bool:
 async def test_an_async_shadow_that_is_away_degrades_and_is_noted(crossfade, places, database_pool):
     api = f"http://127.0.0.1:{places['PORT']}"
     running = await crossfade("serve", **places)
-    await eventually(lambda: _alive(api), timeout=20)
+    await eventually(lambda: _alive(api))
     assert (await _post(api)).status_code == 202
     ready = await _get(f"{api}/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
@@ -62,7 +62,7 @@ async def test_an_async_shadow_that_is_away_degrades_and_is_noted(crossfade, pla
         (one,) = json.loads(status.text)["shadow"]["processes"].values()
         return one["waiting"] == 1 and one["breaker"] == "open"
 
-    await eventually(shown, timeout=20)
+    await eventually(shown)
     assert await running.terminate() == 0
     (gap,) = await database_pool.fetch("SELECT * FROM shadow_gaps")
     assert (gap["transport"], gap["shadow"], gap["kind"]) == ("redis", "kafka", "closed")
@@ -75,7 +75,7 @@ async def test_an_async_shadow_that_is_away_degrades_and_is_noted(crossfade, pla
 async def test_without_a_sync_shadow_nothing_is_accepted(crossfade, places):
     api = f"http://127.0.0.1:{places['PORT']}"
     running = await crossfade("serve", **places, TRANSPORT_SHADOW_MODE="sync")
-    await eventually(lambda: _alive(api), timeout=40)
+    await eventually(lambda: _alive(api))
     refused = await _post(api)
     assert refused.status_code == 503
     assert refused.headers["retry-after"]

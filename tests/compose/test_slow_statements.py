@@ -37,7 +37,7 @@ async def test_slow_statements_do_not_make_batches_small(places, tmp_path):
         async def persisted() -> bool:
             return await database.fetchval("SELECT count(*) FROM messages") == _BATCHES * _EACH
 
-        await eventually(persisted, timeout=40)
+        await eventually(persisted)
         assert await database.fetchval("SELECT count(*) FROM statements") < 40
         assert await running.terminate() == 0
     finally:

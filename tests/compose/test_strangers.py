@@ -130,7 +130,7 @@ async def test_what_follows_ends_when_the_up_that_it_joined_is_stopped(
         command = asyncio.create_task(
             asyncio.to_thread(CliRunner().invoke, application(), ["tail"])
         )
-        await eventually(lambda: bool(console.joined()), 60)
+        await eventually(lambda: bool(console.joined()))
         run_file.remove(folder)
         ended = await asyncio.wait_for(command, 60)
     assert ended.exit_code == 1

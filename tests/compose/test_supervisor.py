@@ -152,7 +152,7 @@ async def test_a_port_is_ready_through_a_reload_and_not_once_all_stop(crossfade,
     assert set(statuses) == {200}, statuses
     assert statuses.total() > 50  # new connections; each process had some
     running.process.send_signal(signal.SIGTERM)
-    await eventually(lambda: _says_no(is_ready), 2.0)
+    await eventually(lambda: _says_no(is_ready))
     assert await running.ends() == 0
 
 
@@ -282,8 +282,8 @@ async def test_a_process_that_hangs_is_killed_and_replaced(places):
     async with _supervised(Layout(1), places, stop_seconds=20, silent_seconds=3):
         hung = _children(os.getpid())["serve 1"]
         os.kill(hung, signal.SIGSTOP)
-        await eventually(lambda: _has_ended(hung), timeout=20)
-        await eventually(lambda: _answers(int(places["PORT"])), timeout=20)
+        await eventually(lambda: _has_ended(hung))
+        await eventually(lambda: _answers(int(places["PORT"])))
         assert _children(os.getpid())["serve 1"] != hung
 
 
@@ -314,9 +314,9 @@ async def test_a_process_that_hangs_says_where(places):
     async with _supervised(
         Layout(1), places, stop_seconds=20, silent_seconds=1, said=said.append, until_started=False
     ):
-        await eventually(lambda: "Fatal Python error: Aborted" in said, timeout=20)
+        await eventually(lambda: "Fatal Python error: Aborted" in said)
         # Imports in the start may be deeper than the frames that are written: any frame will do.
-        await eventually(lambda: any(line.startswith('  File "') for line in said), timeout=20)
+        await eventually(lambda: any(line.startswith('  File "') for line in said))
 
 
 async def test_a_process_that_does_not_stop_is_killed_in_time(places):

@@ -59,13 +59,13 @@ async def test_every_message_is_in_both_and_a_row_once(
         except httpx.TransportError:
             return False
 
-    await eventually(ready, timeout=120)
+    await eventually(ready)
     assert [await _post(api, number) for number in range(_COUNT)] == [202] * _COUNT
 
     async def persisted() -> bool:
         return await database_pool.fetchval("SELECT count(*) FROM messages") == _COUNT
 
-    await eventually(persisted, timeout=60)
+    await eventually(persisted)
     from_logs = await database_pool.fetch("SELECT DISTINCT transport FROM messages")
     assert shadow in {row["transport"] for row in from_logs}
     ours = TransportSettings(redis_host=one.host, redis_port=one.port)
@@ -80,7 +80,7 @@ async def test_every_message_is_in_both_and_a_row_once(
                 progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
                 return all(partition.lag == 0 for partition in progress)
 
-            await eventually(settled, timeout=60)
+            await eventually(settled)
         assert await _appended(metrics_port, name) == _COUNT
     assert await running.terminate() == 0
 

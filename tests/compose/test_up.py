@@ -105,7 +105,7 @@ async def test_nothing_is_left_running_when_up_itself_is_killed_and_the_next_run
     first = (await _post(api)).json()
     members = running.family()
     await running.kill()
-    await eventually(lambda: _alive(members) == [], timeout=20)
+    await eventually(lambda: _alive(members) == [])
 
     _, api, _ = await up()
     assert (await _post(api)).json()["messageId"] == first["messageId"]
@@ -125,7 +125,7 @@ async def test_sigterm_while_starting_ends_it_with_nothing_left(typed_crossfade)
     members = running.family()
     assert await running.terminate() == 0
     # What was being started under a guard ends with the guard, a moment after its owner.
-    await eventually(lambda: _alive(members) == [], timeout=5)
+    await eventually(lambda: _alive(members) == [])
 
 
 async def test_a_second_up_in_the_same_folder_is_refused_with_the_pid_of_the_first(up, crossfade):
@@ -170,7 +170,7 @@ async def test_a_server_that_dies_is_started_again_and_nothing_acknowledged_is_l
     async def answered() -> bool:
         return (await _post(api)).status_code == 200
 
-    await eventually(answered, timeout=30)
+    await eventually(answered)
     assert (await _post(api)).json()["messageId"] == first["messageId"]
     assert await running.interrupt() == 0
 

@@ -17,8 +17,6 @@ from tests.compose.test_guide_steps import BODY
 from tests.support.crossfade import Crossfade
 from tests.support.eventually import eventually
 
-PATIENCE = 40.0
-
 
 class Stand:
     """A service on a PostgreSQL of its own, and an administrator's session."""
@@ -90,10 +88,10 @@ async def test_a_commit_that_waits_for_a_synchronous_standby_is_told(stand, tmp_
     async def is_set() -> bool:
         return await stand.admin.fetchval(name) == "ghost"
 
-    await eventually(is_set, timeout=PATIENCE)
+    await eventually(is_set)
     assert await stand.post() == 202
     why = "for a synchronous standby (synchronous_standby_names = ghost)"
-    told = await eventually(lambda: stand.says(why), timeout=PATIENCE)
+    told = await eventually(lambda: stand.says(why))
     assert "Bring that standby back" in told
     assert await stand.rows() == 0
     for command in ("status", "doctor"):
@@ -102,8 +100,8 @@ async def test_a_commit_that_waits_for_a_synchronous_standby_is_told(stand, tmp_
         assert "it died" not in said
     await stand.admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
     await stand.admin.execute("SELECT pg_reload_conf()")
-    await eventually(stand.rows, timeout=PATIENCE)
-    await eventually(lambda: is_up(stand), timeout=PATIENCE)
+    await eventually(stand.rows)
+    await eventually(lambda: is_up(stand))
 
 
 async def test_a_lock_that_somebody_holds_is_told_with_its_holder(stand, tmp_path):
@@ -116,24 +114,24 @@ async def test_a_lock_that_somebody_holds_is_told_with_its_holder(stand, tmp_pat
     pid = other.get_server_pid()
     assert await stand.post() == 202
     why = f"PostgreSQL's process {pid} (crossfade; psql of bob; idle in transaction"
-    told = await eventually(lambda: stand.says(why), timeout=PATIENCE)
+    told = await eventually(lambda: stand.says(why))
     assert f"SELECT pg_terminate_backend({pid})" in told
     assert await stand.rows() == 0
     said = await output_of("status", stand, tmp_path)
     assert "PostgreSQL answers and takes no rows: a statement has waited" in said
     await stand.admin.execute(f"SELECT pg_terminate_backend({pid})")
-    await eventually(stand.rows, timeout=PATIENCE)
-    await eventually(lambda: is_up(stand), timeout=PATIENCE)
+    await eventually(stand.rows)
+    await eventually(lambda: is_up(stand))
     await other.close()
 
 
 async def test_a_lock_of_a_prepared_transaction_is_told(stand):
     await stand.admin.execute("BEGIN; LOCK TABLE messages IN SHARE MODE; PREPARE TRANSACTION 'old'")
     assert await stand.post() == 202
-    told = await eventually(lambda: stand.says("a prepared transaction holds"), timeout=PATIENCE)
+    told = await eventually(lambda: stand.says("a prepared transaction holds"))
     assert "ROLLBACK PREPARED" in told
     await stand.admin.execute("ROLLBACK PREPARED 'old'")
-    await eventually(stand.rows, timeout=PATIENCE)
+    await eventually(stand.rows)
 
 
 async def is_up(stand: Stand) -> bool:

@@ -87,7 +87,7 @@ class Place:
             found = await self.api.get(f"/api/messages/{message_id}")
             return found.status_code == 200 and found.json()["state"] == "persisted"
 
-        await eventually(is_row, 20)
+        await eventually(is_row)
 
 
 @pytest_asyncio.fixture(scope="package")
@@ -182,7 +182,7 @@ async def places(
             )
 
         try:
-            await eventually(ready, 40, every=0.2)
+            await eventually(ready, every=0.2)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{process.text}") from None
         started[name] = Place(

@@ -56,5 +56,5 @@ async def differ(place: Place, conversation: str, *, trace: str) -> tuple[str, s
         parity = (await place.api.get("/api/console/migration")).json()["parity"] or {}
         return {sample["messageId"] for sample in parity.get("samples", ())} >= set(identifiers)
 
-    await eventually(found, 60, every=0.5)
+    await eventually(found, every=0.5)
     return identifiers

@@ -52,7 +52,7 @@ async def bury(place: Place, conversation: str, *, letters: int = 1, body: str =
         )
         return len(found.json()["items"]) >= letters
 
-    await eventually(buried, 20)
+    await eventually(buried)
     return identifier
 
 

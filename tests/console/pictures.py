@@ -33,7 +33,6 @@ _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _RATE = 30.0  # messages a second
 _CONVERSATIONS = 40
 _PARITY = 330.0  # seconds: parity has to have held for five minutes
-_PATIENCE = 120.0
 _REDIS = {"TRANSPORT": "redis"}
 _SHADOW = {**_REDIS, "TRANSPORT_SHADOW": "kafka"}
 _PHASES = (
@@ -125,10 +124,10 @@ async def _step(api: httpx.AsyncClient, services: list[RehearsedService], phase:
         answer = await api.post("/api/console/migration/complete")
         return answer.is_success and bool(answer.json()["recorded"])
 
-    await eventually(begun, _PATIENCE, every=2)
+    await eventually(begun, every=2)
     for service in services:
         await service.restart(**_PHASES[phase])
-    await eventually(recorded, _PATIENCE, every=2)
+    await eventually(recorded, every=2)
 
 
 async def _ask_and_read(api: httpx.AsyncClient) -> str:

@@ -61,7 +61,7 @@ async def test_a_message_is_followed_from_post_to_row(either: Place, look: Open,
         return False
 
     # The receipt, and the standby's note of the place in the other log, come a moment later.
-    await eventually(told, 20, every=0.3)
+    await eventually(told, every=0.3)
     titles = await steps.all_inner_texts()
     assert titles[0] == "Accepted by the ingress"
     assert "no longer in that log" not in await story.inner_text()
@@ -117,7 +117,7 @@ async def test_a_redriven_message_has_one_story_from_its_post_to_its_receipts(
     async def buried() -> bool:
         return bool((await unequal.api.get("/api/dead-letters", params=find)).json()["items"])
 
-    await eventually(buried, 20)
+    await eventually(buried)
     await database.execute("ALTER TABLE messages DROP CONSTRAINT hurt")
     await database.close()
     begun = await unequal.api.post("/api/dead-letters/redrive", json={"filter": find, "why": WHY})
@@ -136,7 +136,7 @@ async def test_a_redriven_message_has_one_story_from_its_post_to_its_receipts(
         await page.get_by_role("button", name="Read again").click()
         return False
 
-    await eventually(told, 20, every=0.3)
+    await eventually(told, every=0.3)
     titles = await steps.locator("strong").all_inner_texts()
     order = [
         titles.index(title)

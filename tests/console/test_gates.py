@@ -122,7 +122,7 @@ async def test_each_gate_is_asked_for_and_recorded_by_itself_and_none_slips_thro
         assert back.status_code == 202, back.text
         return True
 
-    await eventually(is_back, timeout=60, every=1.0)
+    await eventually(is_back, every=1.0)
     await page.get_by_role(
         "link", name="Migration"
     ).click()  # which writes down that it is complete

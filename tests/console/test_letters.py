@@ -216,7 +216,7 @@ async def test_a_redrive_that_failed_is_shown_and_resumed(
         progress = (await both.api.get(begun.headers["location"])).json()
         return bool(progress["state"] == "done")
 
-    await eventually(over, 20)
+    await eventually(over)
     async with connected(both) as database:
         await database.execute(
             "UPDATE dead_letters SET state = 'pending' WHERE conversation_id = $1", name

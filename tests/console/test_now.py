@@ -106,7 +106,7 @@ async def test_the_last_hour_is_drawn_and_told_as_a_table(on_kafka: Place, look:
         kept = (await on_kafka.api.get("/api/console/hour")).json()["points"]
         return bool(kept) and kept[-1]["waiting"] is not None
 
-    await eventually(is_known, 40, every=0.5)
+    await eventually(is_known, every=0.5)
     await expect(hour.get_by_role("row").nth(1)).to_contain_text(":")
 
 

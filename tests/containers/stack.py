@@ -27,7 +27,6 @@ LEFT_OUT = frozenset(name for name, service in _SERVICES.items() if service["ima
 
 _PROJECT = "crossfade-tests"
 _PORTS = ("PORT", "METRICS_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "TRACES_PORT")
-_STARTS_WITHIN = 120.0  # seconds, on a machine that is busy
 
 
 class Stack:
@@ -110,7 +109,7 @@ class Stack:
         async def is_ready() -> bool:
             return await self.status("/readyz") == 200
 
-        await eventually(is_ready, _STARTS_WITHIN)
+        await eventually(is_ready)
 
     async def get(self, url: str) -> Any:
         """Return the JSON at ``url``."""

@@ -25,7 +25,7 @@ async def test_the_producer_of_the_page_repeats_with_the_same_key(up) -> None:
     for _ in range(2):
         exec(program.replace("http://localhost:3000", api), names)
     with Client(api) as client:
-        rows = await eventually(lambda: list(client.messages("order-1042")), 30.0)
+        rows = await eventually(lambda: list(client.messages("order-1042")))
         (message,) = rows
     assert message.client_message_id == "order-1042-paid"
 

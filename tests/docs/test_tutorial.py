@@ -49,7 +49,7 @@ async def test_the_tutorial_does_what_it_says(typed_up, tmp_path: Path) -> None:
         answer = await typed(first)
         return '"idempotentHit":true' in answer and '"state":"persisted"' in answer
 
-    await eventually(repeated, timeout=20)
+    await eventually(repeated)
     refused = await typed(other)
     assert '"status":422' in refused
     assert "idempotency-conflict" in refused
@@ -66,14 +66,14 @@ async def test_the_tutorial_does_what_it_says(typed_up, tmp_path: Path) -> None:
         answer = await typed(page)
         return 0 < answer.find('"Hello"') < answer.find('"Are you there?"')
 
-    await eventually(both, timeout=30)
+    await eventually(both)
 
     await typed(spoil)
 
     async def listed() -> bool:
         return "undecodable" in await typed(letters)
 
-    await eventually(listed, timeout=20)
+    await eventually(listed)
     await typed(discard)
     assert "undecodable" not in await typed(letters)
     assert await running.interrupt() == 0

@@ -94,9 +94,7 @@ class BothLogsDeployment(Deployment):
         finally:
             await pool.close()
 
-    async def settled(
-        self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
-    ) -> None:
+    async def settled(self, logs: tuple[str, ...] = ("redis", "kafka")) -> None:
         """Wait until everything in both logs is acknowledged, including dead letters."""
         opened = [await self.open(name) for name in logs]
 
@@ -110,14 +108,12 @@ class BothLogsDeployment(Deployment):
                     for part in await log.progress(topic, group=group):
                         if part.lag != 0:
                             left[log.name, topic.value, part.partition] = part.lag
-            assert not left, f"not acknowledged after {within} s: {left}"
+            assert not left, f"not acknowledged: {left}"
             return True
 
-        await eventually(nothing_left, timeout=within, every=0.2)
+        await eventually(nothing_left, every=0.2)
 
-    async def catches_up(
-        self, within: float = 30.0, logs: tuple[str, ...] = ("redis", "kafka")
-    ) -> None:
+    async def catches_up(self, logs: tuple[str, ...] = ("redis", "kafka")) -> None:
         """Wait until all present records of the logs are acknowledged; more may follow."""
         opened = [await self.open(name) for name in logs]
         ends = {log.name: [part.end for part in await _progress(log)] for log in opened}
@@ -129,10 +125,10 @@ class BothLogsDeployment(Deployment):
                 for part, end in zip(await _progress(log), ends[log.name], strict=True)
                 if end and part.lag and log.sort_key(part.floor or "0") < log.sort_key(end)
             ]
-            assert not left, f"not acknowledged after {within} s: {left}"
+            assert not left, f"not acknowledged: {left}"
             return True
 
-        await eventually(passed, timeout=within, every=0.2)
+        await eventually(passed, every=0.2)
 
 
 async def _progress(log: Transport) -> Sequence[Progress]:
@@ -150,4 +146,4 @@ async def has_shares(*workers: ForkedService, partitions: int = 4) -> None:
         ]
         return min(owned) >= partitions
 
-    await eventually(they_have, timeout=30, every=0.2)
+    await eventually(they_have, every=0.2)

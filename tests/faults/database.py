@@ -27,7 +27,7 @@ class Held:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
-    async def waiting(self, at_least: int = 1, within: float = 15.0) -> None:
+    async def waiting(self, at_least: int = 1) -> None:
         """Return once so many batches wait in the database."""
 
         async def enough() -> bool:
@@ -36,7 +36,7 @@ class Held:
             count = await self._connection.fetchval(f"SELECT count(*){_WAITING}")
             return bool(count >= at_least)
 
-        await eventually(enough, timeout=within)
+        await eventually(enough)
 
     async def abort(self) -> None:
         """End the sessions that wait: their batches are never committed."""

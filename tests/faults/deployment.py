@@ -125,7 +125,7 @@ class Deployment:
         transport = create(self.log.name, settings_of(self.log))
         return await self._stack.enter_async_context(transport)
 
-    async def settled(self, within: float = 30.0) -> None:
+    async def settled(self) -> None:
         """Wait until everything in the log is acknowledged, including dead letters."""
         transport = await self.transport()
 
@@ -141,14 +141,14 @@ class Deployment:
                 for p in all_of
                 if p.lag != 0
             }
-            assert not left, f"not acknowledged after {within} s: {left}"
+            assert not left, f"not acknowledged: {left}"
             return True
 
-        await eventually(nothing_left, timeout=within, every=0.1)
+        await eventually(nothing_left, every=0.1)
 
-    async def judge(self, within: float = 30.0) -> tuple[list[Anomaly], Final]:
+    async def judge(self) -> tuple[list[Anomaly], Final]:
         """Wait until all is settled; return the checker's anomalies, and the final state."""
-        await self.settled(within)
+        await self.settled()
         final = await gather(self.database_url, self._reader_url())
         for reader in self._readers:
             final.pages = {**final.pages, **await reader.catch_up()}
@@ -163,10 +163,10 @@ class Deployment:
         return next((ingress.url for ingress in ingresses), None)
 
     async def assert_promises_held(
-        self, *, except_for: Callable[[Anomaly], bool] = lambda _: False, within: float = 30.0
+        self, *, except_for: Callable[[Anomaly], bool] = lambda _: False
     ) -> Final:
         """Settle, judge, and fail with the findings. Returns the final state."""
-        anomalies, final = await self.judge(within)
+        anomalies, final = await self.judge()
         left = [anomaly for anomaly in anomalies if not except_for(anomaly)]
         assert not left, f"{self.history}, {len(final.rows)} rows: {report(left)}\n{self._folder}"
         assert final.rows, "nothing was persisted: the test tested nothing"

@@ -67,7 +67,7 @@ async def _in_sync(admin: AIOKafkaAdminClient, nodes: set[int]) -> None:
         assert not behind, f"{len(behind)} of {len(partitions)}, such as {behind[0]}"
         return True
 
-    await eventually(caught_up, timeout=180, every=0.5)
+    await eventually(caught_up, every=0.5)
 
 
 def _cluster_id(data_dir: Path) -> str:
@@ -81,17 +81,17 @@ async def test_nodes_are_replaced_one_by_one_by_such_with_an_empty_disk(
     """Each node is killed for good, and a machine with an empty disk takes its node id."""
     ingresses, _ = await deployment.run()
     async with deployment.load(ingresses) as load:
-        await load.goes_on(200, within=120.0)
+        await load.goes_on(200)
         for node in cluster.nodes:
             identifier = _cluster_id(node.data_dir)
             await node.kill()
             shutil.rmtree(node.data_dir)
-            await load.goes_on(200, within=120.0)
+            await load.goes_on(200)
             await format_data(node.data_dir, node_id=node.node_id, cluster_id=identifier)
             await node.start()
             await _in_sync(admin, EVERY)  # what an operator waits for before the next one
-            await load.goes_on(100, within=120.0)
-    await deployment.assert_promises_held(within=120.0)
+            await load.goes_on(100)
+    await deployment.assert_promises_held()
 
 
 async def test_the_replication_of_the_topic_is_changed_there_and_back(
@@ -101,7 +101,7 @@ async def test_the_replication_of_the_topic_is_changed_there_and_back(
     ingresses, _ = await deployment.run()
     topic = deployment.log.environment()["KAFKA_TOPIC"]
     async with deployment.load(ingresses) as load:
-        await load.goes_on(200, within=120.0)
+        await load.goes_on(200)
         numbers = [partition["partition"] for partition in await _partitions(admin, [topic])]
         for size in (2, 3):
             turned = {n: [(n + size + i) % 3 + 1 for i in range(size)] for n in numbers}
@@ -114,9 +114,9 @@ async def test_the_replication_of_the_topic_is_changed_there_and_back(
                     for p in found
                 )
 
-            await eventually(changed, timeout=180, every=0.5)
-            await load.goes_on(200, within=120.0)
-    await deployment.assert_promises_held(within=120.0)
+            await eventually(changed, every=0.5)
+            await load.goes_on(200)
+    await deployment.assert_promises_held()
 
 
 async def test_a_topic_demands_fewer_replicas_than_we_want_and_then_too_many(
@@ -140,21 +140,21 @@ async def test_a_topic_demands_fewer_replicas_than_we_want_and_then_too_many(
 
     gone = cluster.nodes[0]
     async with deployment.load(ingresses) as load:
-        await load.goes_on(200, within=120.0)
+        await load.goes_on(200)
         await gone.kill()
-        await eventually(lambda: is_said("log (kafka)", "down", "min.insync.replicas"), timeout=60)
+        await eventually(lambda: is_said("log (kafka)", "down", "min.insync.replicas"))
         await demand(2)
-        await load.goes_on(200, within=120.0)
-        await eventually(lambda: is_said("log (kafka)", "up", "takes appends"), timeout=60)
+        await load.goes_on(200)
+        await eventually(lambda: is_said("log (kafka)", "up", "takes appends"))
         altered = "min.insync.replicas is 2, wanted 3"
         name = "settings of the log (kafka)"
-        await eventually(lambda: is_said(name, "degraded", altered), timeout=60)
+        await eventually(lambda: is_said(name, "degraded", altered))
         await demand(3)
-        await eventually(lambda: is_said("log (kafka)", "down", "min.insync.replicas"), timeout=60)
+        await eventually(lambda: is_said("log (kafka)", "down", "min.insync.replicas"))
         await gone.start()
-        await load.goes_on(200, within=120.0)
+        await load.goes_on(200)
     await demand(2)  # as the settings of the test's own transport have it
-    await deployment.assert_promises_held(within=120.0)
+    await deployment.assert_promises_held()
 
 
 async def _reassign(

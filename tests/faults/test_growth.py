@@ -30,9 +30,9 @@ LOST = set(DIFFERENCES) - {ParityResult.ORDER_DIFFERS}
 class GrowingDeployment(BothLogsDeployment):
     """A deployment whose records are settled when they are in Redis and in the larger Kafka."""
 
-    async def settled(self, within: float = 30.0, logs: tuple[str, ...] = LOGS) -> None:
+    async def settled(self, logs: tuple[str, ...] = LOGS) -> None:
         """Return once everything in both logs is acknowledged, dead letters too."""
-        await super().settled(within, logs)
+        await super().settled(logs)
 
 
 @pytest_asyncio.fixture

@@ -28,7 +28,6 @@ async def test_the_log_goes_away_and_comes_back_under_load(
             await getattr(server, fault)()
             await eventually(
                 lambda seen=unknown: deployment.history.count(Outcome.UNKNOWN) > seen + 20,
-                timeout=30,
             )
             await (server.resume() if fault == "suspend" else server.start())
             await load.goes_on(100)
@@ -61,4 +60,4 @@ async def test_the_log_loses_everything(deployment: Deployment) -> None:
     async def told() -> bool:
         return any([await s.metric("stream_loss_detected") > 0 for s in (worker, *ingresses)])
 
-    await eventually(told, timeout=20, every=0.2)
+    await eventually(told, every=0.2)

@@ -126,10 +126,10 @@ async def test_payloads_move_to_another_store_while_clients_post_and_read(
         ingresses, mix=PLAIN, patience=1.0, large=1.0, conversations=6, crowded=1, pause=0.2
     )
     async with load, read_by_somebody(deployment, ingresses) as wrong:
-        await load.goes_on(40, within=60)
+        await load.goes_on(40)
 
         killed = await move.copying("--at-once", "1")
-        await eventually(lambda: _has(move, new, 3), timeout=60)
+        await eventually(lambda: _has(move, new, 3))
         killed.send_signal(signal.SIGKILL)
         assert await killed.wait() == -signal.SIGKILL, "it was over already: a test of nothing"
         assert await move.count(new) < await move.count(old)
@@ -138,16 +138,16 @@ async def test_payloads_move_to_another_store_while_clients_post_and_read(
         for settings in (move.settings(old, new), move.settings(new, old)):
             for service in (*ingresses, *workers):
                 await service.restart(**settings)
-                await load.goes_on(5, within=60)
+                await load.goes_on(5)
         await move.copy()
         for service in (*workers, *ingresses):
             await service.restart(**move.settings(new))
-            await load.goes_on(5, within=60)
+            await load.goes_on(5)
         if not back:
             folder.rename(tmp_path / "away")
-        await load.goes_on(10, within=60)
+        await load.goes_on(10)
     assert wrong == []
-    final = await deployment.assert_promises_held(within=60)
+    final = await deployment.assert_promises_held()
     assert sum(is_large(row.content) for row in final.rows) >= 80
 
 

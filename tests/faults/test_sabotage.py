@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 async def found(both_logs: BothLogsDeployment, *logs: str) -> set[What]:
     """Return the kinds of anomaly that the checker finds once all is settled in ``logs``."""
-    await both_logs.settled(logs=logs, within=120.0)
+    await both_logs.settled(logs=logs)
     return {
         anomaly.what for anomaly in check(both_logs.history, await gather(both_logs.database_url))
     }

@@ -197,7 +197,7 @@ async def _sending(services: list[Service], conversations: list[str]):
                 raise RuntimeError("a sender has ended")  # refused: its failure is raised below
             return all(len(sent[name]) >= goal[name] for name in conversations)
 
-        await eventually(reached, 30)
+        await eventually(reached)
 
     try:
         yield sent, states, sends
@@ -232,7 +232,7 @@ async def test_order_is_kept_when_the_percentage_changes_under_traffic(start) ->
         async def all_there() -> bool:
             return len(await queue.rows()) == total
 
-        await eventually(all_there, 30)
+        await eventually(all_there)
     rows = await queue.rows()
     for name in conversations:
         assert [row["content"] for row in rows if row["conversation_id"] == name] == sent[name]

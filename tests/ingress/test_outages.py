@@ -63,7 +63,7 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
     assert (database["status"], database["required"]) == ("down", False)
 
     await (server.start() if how == "stopped" else server.resume())
-    await eventually(lambda: lookup.asking, 20)
+    await eventually(lambda: lookup.asking)
 
     async def persisted() -> bool:
         return (await service.post(message(1))).json()["state"] == "persisted"
@@ -90,7 +90,7 @@ async def test_a_repeat_has_no_guessed_state_without_postgresql(breakable) -> No
         assert other.status_code == 422, other.text
 
     await server.resume()
-    await eventually(lambda: service.app.accept.row_lookup.asking, 20)
+    await eventually(lambda: service.app.accept.row_lookup.asking)
     for number in (1, 2):
         assert (await service.post(message(number))).json()["state"] == "persisted"
 

@@ -105,7 +105,7 @@ async def _follow_the_standby(client, standby: FaultProxy, there: str, eventuall
     assert await page() == 200
     assert await state() == "up"
     standby.black_hole()
-    await eventually(is_served, timeout=60)  # the connection that hangs is given up after one 503
+    await eventually(is_served)  # the connection that hangs is given up after one 503
     assert await page() == 200
     assert await state() == "degraded"
     standby.refuse()
@@ -113,5 +113,5 @@ async def _follow_the_standby(client, standby: FaultProxy, there: str, eventuall
     assert await page() == 200
     assert await state() == "degraded"
     standby.heal()
-    await eventually(is_up, timeout=60)
+    await eventually(is_up)
     assert await page() == 200

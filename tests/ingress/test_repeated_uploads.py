@@ -189,7 +189,7 @@ async def test_content_that_waits_for_the_look_counts_as_waiting(
             answers = [post.result().text for post in posts if post.done()]
             return any("bytes of content wait for the payload store" in text for text in answers)
 
-        await eventually(refused, 3)  # long before the look is given up
+        await eventually(refused)  # long before the look is given up
         await server.resume()
         assert 202 in {answer.status_code for answer in await asyncio.gather(*posts)}
     finally:

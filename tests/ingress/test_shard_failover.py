@@ -14,7 +14,6 @@ from transport.message.partitioner import partition_for
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6
-_PATIENCE = 40.0
 
 
 @pytest.mark.parametrize("door", ["protocol"])
@@ -40,9 +39,9 @@ async def test_rows_stand_in_the_order_of_their_acknowledgements(
             async def is_accepted() -> bool:
                 return await _status(service, "new") in {200, 202}
 
-            await eventually(is_accepted, timeout=_PATIENCE)
+            await eventually(is_accepted)
             async with working(service):
-                await eventually(lambda: _has_row(service, "new"), timeout=_PATIENCE)
+                await eventually(lambda: _has_row(service, "new"))
             assert [row["content"] for row in await service.rows()] == ["kept", *lost, "new"]
     finally:
         await cluster.stop()

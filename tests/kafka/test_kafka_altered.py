@@ -26,7 +26,6 @@ from transport.kafka import KafkaTransport
 from transport.kafka.administration.topics import differences, topic_specs
 from transport.settings import TransportSettings
 
-_PATIENCE = 60.0
 _GAUGE = ("stream_log_altered_settings", {"transport": "kafka"})
 
 
@@ -60,7 +59,7 @@ async def test_altered_topics_are_told_until_they_are_as_before(
     async def is_told() -> bool:
         return (await probe()).status == "degraded"
 
-    await eventually(is_told, timeout=_PATIENCE)
+    await eventually(is_told)
     state = await probe()
     assert not state.required
     await watch.report()
@@ -78,7 +77,7 @@ async def test_altered_topics_are_told_until_they_are_as_before(
     async def is_well() -> bool:
         return (await probe()).status == "up"
 
-    await eventually(is_well, timeout=_PATIENCE)
+    await eventually(is_well)
     await kafka_transport.ping()
     told = [record.message for record in caplog.records if "opics" in record.message]
     assert [line.partition(":")[0] for line in told] == [
@@ -105,7 +104,7 @@ async def test_partitions_that_somebody_added_are_logged_once(
             await differences(admin, specs, counted)
         return told() > 0
 
-    await eventually(is_told, timeout=_PATIENCE)
+    await eventually(is_told)
     await differences(admin, specs, counted)
     assert told() == 1
 
@@ -126,7 +125,7 @@ async def test_a_topic_that_is_made_again_is_told_though_the_other_is_altered(
         await kafka_transport.publish([message("a", partition=0, of=kafka_transport)])
         return any(record.message.startswith("Topics were missing") for record in caplog.records)
 
-    await eventually(is_told, timeout=_PATIENCE)
+    await eventually(is_told)
 
 
 async def _abort_a_transaction(servers: str, topic: str) -> None:
@@ -182,7 +181,7 @@ async def test_records_that_compaction_removed_unread_are_lost_though_it_is_off_
         await alter_topic(
             servers, topic, {**before, **compacting, "min.cleanable.dirty.ratio": "0.0001"}
         )
-        await eventually(is_compacted, timeout=_PATIENCE, every=0.15)
+        await eventually(is_compacted, every=0.15)
         await alter_topic(servers, topic, before)
     finally:
         await alter_brokers(servers, {})

@@ -58,7 +58,7 @@ async def _persist(log: KafkaTransport, pool: Pool, names: list[str]) -> Metrics
 
     running = asyncio.create_task(worker.run(stop))
     try:
-        await eventually(done, 30.0)
+        await eventually(done)
     finally:
         stop.set()
         await running

@@ -57,7 +57,7 @@ async def test_a_frozen_broker_is_answered_for_in_time_and_then_at_once(
         assert min(took) < 0.5, "a partition that is stuck is not waited for again"
     finally:
         await kafka_server.resume()
-    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    await eventually(lambda: _appended(kafka_transport, "after"))
     stands = contents(await kafka_transport.read(Topic.MESSAGES, 0))
     assert "refused" not in stands, "it was said not to be sent"
     assert stands.count("unknown") == 1, "sent again as often as need be, and appended once"
@@ -77,7 +77,7 @@ async def test_what_waits_behind_a_batch_that_is_not_acknowledged_is_not_sent(
         await kafka_server.resume()
     assert isinstance(refused, TransportUnavailable)
     assert "not sent" in str(refused)
-    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
+    await eventually(lambda: _appended(kafka_transport, "after"))
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["first", "after"]
 
 
@@ -93,8 +93,8 @@ async def test_what_waits_while_the_producer_is_replaced_is_not_sent(
     finally:
         await kafka_server.resume()
     assert isinstance(refused, TransportUnavailable)
-    await eventually(lambda: _appended(kafka_transport, "after"), 30.0)
-    assert "waiting" not in await eventually(lambda: _stands(kafka_transport), 30.0)
+    await eventually(lambda: _appended(kafka_transport, "after"))
+    assert "waiting" not in await eventually(lambda: _stands(kafka_transport))
 
 
 async def test_a_transport_closed_while_its_producer_is_replaced_closes(
@@ -120,9 +120,9 @@ async def _one_behind_another(
     line = queue_of(transport)
     first = asyncio.create_task(_one(transport, "first"))
     # At the next turns of the loop: once the first is late, nothing may wait behind it.
-    await eventually(lambda: line.under_way is not None, 5.0, every=0.0)
+    await eventually(lambda: line.under_way is not None, every=0.0)
     waiting = asyncio.create_task(_one(transport, "waiting"))
-    await eventually(lambda: len(line.waiting) == 1, 5.0, every=0.0)
+    await eventually(lambda: len(line.waiting) == 1, every=0.0)
     return first, waiting
 
 
@@ -159,7 +159,7 @@ async def test_a_broken_sequence_replaces_the_producer(kafka_transport: KafkaTra
     assert broken is not None
     queue_of(kafka_transport).sequence += 5
     assert isinstance(await _one(kafka_transport, "lost in the hole"), AppendUnknown)
-    await eventually(lambda: _appended(kafka_transport, "after"), 20.0)
+    await eventually(lambda: _appended(kafka_transport, "after"))
     assert producer_of(kafka_transport) is not broken
     await kafka_transport.ping()
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["before", "after"]
@@ -173,7 +173,7 @@ async def test_while_the_producer_is_replaced_nothing_is_sent(
     assert isinstance(refused, TransportUnavailable)
     with pytest.raises(TransportUnavailable, match="for this test"):
         await kafka_transport.ping()
-    await eventually(lambda: _appended(kafka_transport, "after"), 20.0)
+    await eventually(lambda: _appended(kafka_transport, "after"))
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == ["after"]
 
 
@@ -217,11 +217,11 @@ async def test_a_broker_killed_and_restarted_under_load_loses_nothing_acknowledg
         try:
             for _ in range(2):
                 since = [len(a) for a in acknowledged]
-                await eventually(lambda since=since: all_grown(since), 40.0)  # type: ignore[misc]
+                await eventually(lambda since=since: all_grown(since))  # type: ignore[misc]
                 await kafka_server.kill()
                 await kafka_server.start()
             since = [len(a) for a in acknowledged]
-            await eventually(lambda: all_grown(since), 40.0)
+            await eventually(lambda: all_grown(since))
         finally:
             stop.set()
             await asyncio.gather(*tasks)

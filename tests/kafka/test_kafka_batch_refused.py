@@ -28,7 +28,7 @@ async def _lower(transport: KafkaTransport, settings: TransportSettings, topic: 
     async def is_lower() -> bool:
         return any(spec.name in line for line in await transport.alterations())
 
-    await eventually(is_lower, 30.0)
+    await eventually(is_lower)
 
 
 async def test_messages_that_fit_alone_are_taken_in_smaller_batches(
@@ -72,7 +72,7 @@ async def test_batches_are_full_again_once_the_limit_is_restored(
         return all(isinstance(outcome, Appended) for outcome in outcomes)
 
     assert not await are_appended()
-    await eventually(are_appended, 20.0)
+    await eventually(are_appended)
     producer = producer_of(kafka_transport)
     assert producer is not None
     requests = note_requests(producer, monkeypatch)
@@ -84,7 +84,7 @@ async def test_batches_are_full_again_once_the_limit_is_restored(
     async def is_restored() -> bool:
         return not await kafka_transport.alterations()
 
-    await eventually(is_restored, 30.0)
+    await eventually(is_restored)
     requests.clear()
     assert await are_appended()
     assert len(requests) == 1
@@ -130,7 +130,7 @@ async def test_what_may_have_been_appended_before_it_is_refused_is_unknown(
         small = message("small", partition=0, of=kafka_transport)
         return isinstance((await kafka_transport.publish([small]))[0], Appended)
 
-    await eventually(appended, 20.0)
+    await eventually(appended)
 
 
 async def test_dead_letters_that_fit_alone_do_not_keep_their_partition(
@@ -147,7 +147,7 @@ async def test_dead_letters_that_fit_alone_do_not_keep_their_partition(
             return False
         return True
 
-    await eventually(taken, 20.0)
+    await eventually(taken)
     found = await kafka_transport.read(Topic.DEAD_LETTERS, 0)
     assert [record.body for record in found] == [letter.record.body for letter in letters]
 

@@ -73,12 +73,11 @@ class _Load:
             self._stop.set()
             await asyncio.gather(*tasks)
 
-    async def goes_on(self, within: float = 60.0) -> None:
+    async def goes_on(self) -> None:
         """Wait until every partition has taken more."""
         since = [len(texts) for texts in self.acknowledged]
         await eventually(
             lambda: all(len(a) > n + 10 for a, n in zip(self.acknowledged, since, strict=True)),
-            within,
         )
 
     async def _publish(self, partition: int) -> None:
@@ -134,7 +133,7 @@ async def test_one_of_three_lost_and_its_leaders_moved_is_still_available(
         for partition, reader in enumerate(readers):
             async with reader.reading():
                 stored = await records_of(transport, partition)
-                await eventually(lambda: len(reader.records) >= len(stored), 60.0)  # noqa: B023
+                await eventually(lambda: len(reader.records) >= len(stored))  # noqa: B023
             assert contents(reader.records) == contents(stored)
         positions = {r.partition: r.offset for it in readers for r in it.records[-1:]}
         await transport.publish_positions(Topic.MESSAGES, positions, group=WORKER_GROUP)
@@ -170,7 +169,7 @@ async def test_two_of_three_lost_refuses_in_time_and_loses_nothing_acknowledged(
         await load.goes_on()
         for node in cluster.nodes[1:]:
             await node.kill()
-        await eventually(_refused_everywhere(transport), 60.0)
+        await eventually(_refused_everywhere(transport))
         with pytest.raises(TransportUnavailable):
             await transport.ping()
         stuck = [len(texts) for texts in load.acknowledged]
@@ -178,8 +177,8 @@ async def test_two_of_three_lost_refuses_in_time_and_loses_nothing_acknowledged(
         assert [len(texts) for texts in load.acknowledged] == stuck, "one node acknowledges nothing"
         for node in cluster.nodes[1:]:
             await node.start()
-        await load.goes_on(within=120.0)
-        await eventually(lambda: _healthy(transport), 60.0)
+        await load.goes_on()
+        await eventually(lambda: _healthy(transport))
     async with KafkaTransport(settings) as transport:
         await _all_there(transport, load)
 
@@ -208,7 +207,7 @@ async def test_a_partition_without_a_leader_makes_only_its_own_lag_unknown(
                 return False  # the cluster has not noticed yet that the leader is gone
             return any(part.unavailable for part in progress)
 
-        await eventually(unknown, 60.0)
+        await eventually(unknown)
         progress = await transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert {part.lag for part in progress if not part.unavailable} == {1}
         assert {(part.lag, part.end) for part in progress if part.unavailable} == {(None, None)}
@@ -223,7 +222,7 @@ async def test_a_partition_without_a_leader_makes_only_its_own_lag_unknown(
                 return False
             return [part.lag for part in progress] == [1] * 4
 
-        await eventually(known, 60.0)
+        await eventually(known)
 
 
 def _refused_everywhere(transport: KafkaTransport) -> Callable[[], Awaitable[bool]]:
@@ -302,7 +301,7 @@ async def test_a_partition_that_is_being_moved_stops_no_start(
     async def is_being_moved() -> bool:
         return len(await _replicas(cluster, letters)) == 3
 
-    await eventually(is_being_moved, 30.0)
+    await eventually(is_being_moved)
 
     async def starts() -> bool:
         try:
@@ -311,7 +310,7 @@ async def test_a_partition_that_is_being_moved_stops_no_start(
         except TransportUnavailable:  # it asked the node that is down
             return False
 
-    await eventually(starts, 30.0)
+    await eventually(starts)
 
 
 async def _replicas(cluster: KafkaCluster, topic: str) -> list[int]:
@@ -338,7 +337,7 @@ async def test_a_group_that_kafka_can_not_write_to_only_hides_the_positions(
         victim = await _leader(cluster, settings.kafka_topic, 0)
         await cluster.node(victim).kill()
         try:
-            await eventually(lambda: _healthy(transport), 60.0)
+            await eventually(lambda: _healthy(transport))
             (outcome,) = await transport.publish(messages(["after"], partition=0, of=transport))
             assert isinstance(outcome, Appended)
             assert contents(await first_records(transport, 2)) == ["before", "after"]
@@ -348,7 +347,7 @@ async def test_a_group_that_kafka_can_not_write_to_only_hides_the_positions(
                 )
             await transport.ping()
             await cluster.node(victim).start()
-            await eventually(lambda: _healthy(transport), 60.0)
+            await eventually(lambda: _healthy(transport))
 
             async def is_shown() -> bool:
                 try:
@@ -359,7 +358,7 @@ async def test_a_group_that_kafka_can_not_write_to_only_hides_the_positions(
                     return False
                 return True
 
-            await eventually(is_shown, 60.0)
+            await eventually(is_shown)
         finally:
             still = [node for node in cluster.nodes if node.running]
             await alter_topic(still[0].bootstrap, "__consumer_offsets", groups)

@@ -59,7 +59,7 @@ async def test_a_certificate_that_ends_is_named_until_it_is_renewed(
             assert _EXPIRED in str(caught.value)
             return True
 
-        await eventually(is_named, timeout=30)
+        await eventually(is_named)
         # The node was down before it refused us.
         assert "A Kafka node can't be spoken to over TLS; will retry" in caplog.messages
         await server.stop()
@@ -69,7 +69,7 @@ async def test_a_certificate_that_ends_is_named_until_it_is_renewed(
         async def is_well() -> bool:
             return await _appends(log)
 
-        await eventually(is_well, timeout=60)
+        await eventually(is_well)
         await log.ping()
 
 

@@ -107,7 +107,7 @@ async def join(kafka_settings) -> AsyncIterator[object]:
         return answer if error is NoError else None
 
     async def join(group: str, request):
-        return await eventually(lambda: answered(group, request), timeout=30)
+        return await eventually(lambda: answered(group, request))
 
     yield join
     await admin.close()
@@ -128,7 +128,7 @@ async def test_a_group_of_the_new_protocol_is_told_with_its_members_and_lag(log,
     async def told() -> list[GroupStanding]:
         return await standing(log, group)
 
-    (found,) = await eventually(told, timeout=30)
+    (found,) = await eventually(told)
     assert (found.ours, found.lag, found.members) == (False, 2, 1)
 
 
@@ -157,7 +157,7 @@ async def test_a_member_of_the_new_protocol_in_our_group_only_hides_the_position
             return "it has a member" in str(error)
         return False
 
-    await eventually(is_refused, timeout=30, every=0.1)
+    await eventually(is_refused, every=0.1)
     assert len(await first_records(log, 2, partition=3)) == 2
     await beat(leaving=True)
 
@@ -168,7 +168,7 @@ async def test_a_member_of_the_new_protocol_in_our_group_only_hides_the_position
             return False
         return True
 
-    await eventually(is_over, timeout=30)
+    await eventually(is_over)
 
 
 async def test_a_share_group_is_unknown_and_never_none(log, join):

@@ -147,7 +147,7 @@ async def test_a_message_of_the_java_client_is_persisted_like_any_other(
         progress = await kafka_transport.progress(Topic.MESSAGES, group=WORKER_GROUP)
         return [part.lag for part in progress] == [0] * kafka_transport.partitions
 
-    await eventually(settled, 30.0)
+    await eventually(settled)
     stop.set()
     await working
     rows = await database_pool.fetch("SELECT id, content, correlation_id FROM messages")

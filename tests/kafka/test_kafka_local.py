@@ -44,7 +44,7 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
         async with KafkaTransport(settings) as transport:
             await transport.publish([message("kept", partition=0, of=transport)])
         address = server.bootstrap
-        await eventually(_has_archive, 120.0)  # another process may still be making it
+        await eventually(_has_archive)  # another process may still be making it
         await server.restart()
         assert server.bootstrap == address
         mapped = {part.path for part in psutil.Process(server.pid).memory_maps()}
@@ -63,7 +63,7 @@ async def test_it_does_not_outlive_its_owner(tmp_path: Path) -> None:
     assert psutil.pid_exists(pid)
     os.kill(owner.pid, signal.SIGKILL)
     await owner.wait()
-    await eventually(lambda: not psutil.pid_exists(pid), 30.0)
+    await eventually(lambda: not psutil.pid_exists(pid))
 
 
 def test_without_java_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

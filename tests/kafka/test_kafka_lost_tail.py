@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from compose.local.kafka import KafkaServer
-from compose.local.ports import free_port
 from lab.load.client import Client
 from persistence.chain.known_chain import KnownChain
 from persistence.chain.links import Marks
@@ -72,7 +71,7 @@ async def _append(transport: KafkaTransport, texts: list[str], *, partition: int
             (outcome,) = await transport.publish([envelope])  # noqa: B023
             return not isinstance(outcome, TransportError)
 
-        await eventually(accepted, 30.0)
+        await eventually(accepted)
 
 
 async def _progress(transport: KafkaTransport) -> Progress:
@@ -82,7 +81,7 @@ async def _progress(transport: KafkaTransport) -> Progress:
         except TransportError:
             return None
 
-    found: Progress = await eventually(known, 30.0)
+    found: Progress = await eventually(known)
     return found
 
 
@@ -115,7 +114,7 @@ class _Worker:
         async def is_settled() -> bool:
             return set(texts) <= set(self.texts) and (await _progress(self._log)).lag == 0
 
-        await eventually(is_settled, 30.0, every=0.2)
+        await eventually(is_settled, every=0.2)
 
     async def _work(self) -> None:
         published = self.position
@@ -277,6 +276,10 @@ async def _own_appends_that_were_lost_are_replaced(
         await _is_counted(transport, "4", lost=1)
 
 
+async def _is_at(transport: KafkaTransport, position: str) -> bool:
+    return (await _progress(transport)).floor == position
+
+
 async def _is_counted(transport: KafkaTransport, position: str, *, lost: int) -> None:
     """Assert that the log shows this position, and so many lost records."""
     await _publish(transport, position)
@@ -310,13 +313,13 @@ class _Site:
     service: ForkedService
     client: Client
     database: asyncpg.Connection
-    topic: str
+    log: TransportSettings
     accepted: list[str] = field(default_factory=list)
 
     async def post(self, numbers: Sequence[int]) -> None:
         """Post messages of one conversation, each until it is accepted."""
         for number in numbers:
-            await eventually(partial(self._post, number), 30.0)
+            await eventually(partial(self._post, number))
 
     async def _post(self, number: int) -> bool:
         answer = await self.client.post(
@@ -349,19 +352,19 @@ class _Site:
 @pytest_asyncio.fixture
 async def site(node: KafkaServer, database_url: str, tmp_path: Path) -> AsyncIterator[_Site]:
     """Not started yet."""
-    topic = f"tail.{free_port()}"
+    log = fresh_settings(node.bootstrap, stream_partitions=1)
     environment = {
         "TRANSPORT": "kafka",
         "KAFKA_BOOTSTRAP_SERVERS": node.bootstrap,
-        "KAFKA_TOPIC": f"{topic}.stream",
-        "KAFKA_DLQ_TOPIC": f"{topic}.dlq",
+        "KAFKA_TOPIC": log.kafka_topic,
+        "KAFKA_DLQ_TOPIC": log.kafka_dlq_topic,
         "STREAM_PARTITIONS": "1",
         "DATABASE_URL": database_url,
     }
     service = ForkedService("serve", "serve", tmp_path, environment)
     client = Client(timeout=20.0)
     database = await asyncpg.connect(database_url)
-    yield _Site(service, client, database, f"{topic}.stream")
+    yield _Site(service, client, database, log)
     await database.close()
     await client.close()
     await service.stop()
@@ -377,20 +380,23 @@ async def test_every_message_accepted_after_the_loss_becomes_a_row(
 
     await site.service.start()
     await site.post(range(40))
-    await eventually(all_rows, 30.0)
+    await eventually(all_rows)
+    # What the log's last position covers is counted.
+    async with KafkaTransport(site.log) as log:
+        await eventually(partial(_is_at, log, "39"))
     await node.kill()
-    assert cut_tail(node, site.topic, 0, end=20) == 20
+    assert cut_tail(node, site.log.kafka_topic, 0, end=20) == 20
     await node.start()
     await site.post(range(40, 81))
     assert len(site.accepted) == 81
-    await eventually(all_rows, 30.0)
+    await eventually(all_rows)
 
     async def told() -> bool:
         status = await site.client.get(f"{site.service.url}/api/console/status")
         assert "20 records left" in status.text, status.text
         return True
 
-    await eventually(told, 30.0)
+    await eventually(told)
 
 
 async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
@@ -410,7 +416,7 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
     await site.post(range(10))
     await site.service.stop()
     await node.kill()
-    assert cut_tail(node, site.topic, 0, end=4) == 6
+    assert cut_tail(node, site.log.kafka_topic, 0, end=4) == 6
     await node.start()
     environment["ENABLE_STREAM_CONSUMERS"] = "true"
     await site.service.start()
@@ -419,6 +425,6 @@ async def test_what_the_shadow_still_has_of_a_lost_tail_becomes_rows(
     async def all_rows() -> bool:
         return set(await site.rows()) == set(site.accepted)
 
-    await eventually(all_rows, 30.0)
+    await eventually(all_rows)
     kept = [message for at, message in enumerate(site.accepted) if at not in range(4, 10)]
     assert [row for row in await site.rows() if row in kept] == kept

@@ -35,7 +35,7 @@ async def test_appends_go_on_if_no_partition_had_a_leader_when_it_left(tmp_path:
             look_for_leaders(producer)
             return producer.leader(queue_of(transport)) is None
 
-        await eventually(is_leaderless, 20.0)
+        await eventually(is_leaderless)
         await stopping
         server.port = free_port()
         await server.start()
@@ -46,7 +46,7 @@ async def test_appends_go_on_if_no_partition_had_a_leader_when_it_left(tmp_path:
             assert isinstance(outcome, Appended | TransportUnavailable)
             return isinstance(outcome, Appended)
 
-        await eventually(appended, 60.0)
+        await eventually(appended)
         reader = ConformanceReader(transport)
         async with reader.reading():
-            await eventually(lambda: contents(reader.records) == ["there"], 60.0)
+            await eventually(lambda: contents(reader.records) == ["there"])

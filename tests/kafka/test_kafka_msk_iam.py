@@ -175,8 +175,8 @@ async def test_keys_that_are_rotated_keep_a_running_service_out_for_seconds_only
         async def refused() -> bool:
             return not await appends()
 
-        await eventually(refused, timeout=20)
-        await eventually(appends, timeout=30)
+        await eventually(refused)
+        await eventually(appends)
 
 
 async def test_no_credentials_at_all_are_told_with_the_remedy(

@@ -77,7 +77,7 @@ async def test_a_black_hole_is_answered_for_in_time_and_left_when_it_closes(way:
         (outcome,) = await way.transport.publish([message("after", partition=0, of=way.transport)])
         return isinstance(outcome, Appended)
 
-    await eventually(appended, 30.0)
+    await eventually(appended)
     stands = contents(await way.transport.read(Topic.MESSAGES, 0))
     assert stands.count("unknown") <= 1
     assert stands[0] == "before"
@@ -107,7 +107,7 @@ async def test_connections_cut_in_the_middle_of_reading_lose_and_double_nothing(
             assert all(isinstance(outcome, Appended) for outcome in outcomes)
             await read(50)
             way.proxy.reset()
-        await eventually(read_all, 60.0)
+        await eventually(read_all)
         assert contents(seen) == texts
 
 

@@ -152,7 +152,7 @@ async def test_unread_records_of_a_deleted_topic_are_lost(
     await _publish(kafka_transport, {0: "0"})
     await delete_topics(kafka_settings.kafka_bootstrap_servers, kafka_settings.kafka_topic)
     async with KafkaTransport(kafka_settings) as other:  # it makes the topic again
-        await eventually(lambda: _is_appended(other, "new"), 60.0)
+        await eventually(lambda: _is_appended(other, "new"))
     await eventually(lambda: _is_published(kafka_transport, {0: "0"}))
     progress = await _progress(kafka_transport)
     assert (progress.lag, progress.floor, progress.lost) == (0, "0", 2)
@@ -201,7 +201,7 @@ async def test_it_is_unavailable_without_its_broker(kafka_server: KafkaNode) -> 
         with pytest.raises(TransportUnavailable):
             await _publish(transport, {0: "0"})
         await kafka_server.start()
-        await eventually(lambda: _is_published(transport, {0: "0"}), 60.0)
+        await eventually(lambda: _is_published(transport, {0: "0"}))
         assert (await _progress(transport)).lag == 0
 
 
@@ -256,7 +256,7 @@ async def test_partitions_that_an_operator_added_are_read_and_shown(
     async def is_found() -> bool:
         return list(await kafka_transport.surplus()) == [count, count + 1]
 
-    await eventually(is_found, 30.0)
+    await eventually(is_found)
     reader = ConformanceReader(kafka_transport, count + 1)
     async with (
         reader.reading(),
@@ -264,7 +264,7 @@ async def test_partitions_that_an_operator_added_are_read_and_shown(
     ):
         for body in (b"a", b"b"):
             await producer.send_and_wait(topic, body, partition=count + 1)
-        await eventually(lambda: [it.body for it in reader.records] == [b"a", b"b"], 30.0)
+        await eventually(lambda: [it.body for it in reader.records] == [b"a", b"b"])
     assert await kafka_transport.read(Topic.MESSAGES, count + 1) == reader.records
     assert await kafka_transport.read_back(Topic.MESSAGES, count + 1) == reader.records
     await _publish(kafka_transport, {count + 1: "0"})

@@ -50,13 +50,13 @@ async def test_a_letter_without_a_key_that_compaction_forbids_hurts_no_other_top
     async def is_refused() -> bool:
         return not await is_taken()
 
-    await eventually(is_refused, 30.0)
+    await eventually(is_refused)
     assert kafka_settings.kafka_dlq_topic in refusals[-1]
     assert "set its cleanup.policy to delete" in refusals[-1]
     (outcome,) = await kafka_transport.publish([message("a", partition=0, of=kafka_transport)])
     assert isinstance(outcome, Appended)
     await _alter(kafka_settings, Topic.DEAD_LETTERS)
-    await eventually(is_taken, 30.0)
+    await eventually(is_taken)
     assert producer_of(kafka_transport) is producer
 
 
@@ -75,7 +75,7 @@ async def test_a_letter_that_may_have_been_appended_before_it_is_refused_is_in_t
 
     async def compact() -> None:
         await _alter(kafka_settings, Topic.DEAD_LETTERS, cleanup_policy="compact")
-        await eventually(is_altered, 30.0)
+        await eventually(is_altered)
 
     lose_answer(producer, monkeypatch, compact)
     with pytest.raises(TransportUnavailable, match="the records may stand in the log"):
@@ -106,9 +106,9 @@ async def test_messages_whose_time_a_topic_refuses_are_not_sent_and_told(
     assert await is_taken()
     refusing = {"message_timestamp_type": "CreateTime", "message_timestamp_before_max_ms": "0"}
     await _alter(kafka_settings, Topic.MESSAGES, **refusing)
-    await eventually(is_refused, 30.0)
+    await eventually(is_refused)
     await _alter(kafka_settings, Topic.MESSAGES)
-    await eventually(is_taken, 30.0)
+    await eventually(is_taken)
     assert all("set message.timestamp.type to LogAppendTime" in line for line in told)
     assert producer_of(kafka_transport) is producer
     assert contents(await kafka_transport.read(Topic.MESSAGES, 0)) == taken
@@ -127,4 +127,4 @@ async def test_a_letter_that_a_topic_stores_uncompressed_is_cut(
         *_, found = await kafka_transport.read(Topic.DEAD_LETTERS, 0)
         return HEADER_CUT in found.headers and len(found.body) > 4_000_000
 
-    await eventually(is_cut, 30.0)
+    await eventually(is_cut)

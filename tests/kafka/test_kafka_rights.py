@@ -270,7 +270,7 @@ async def test_records_are_read_without_rights_on_the_group_and_positions_are_sh
                 return False
             return True
 
-        await eventually(is_shown, 30.0)
+        await eventually(is_shown)
 
 
 async def test_a_user_who_may_write_nowhere_is_told(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ async def test_a_quota_of_the_brokers_time_is_named_too(
 
         await limit_rates(denying, user, {"request_percentage": 0.01})
         try:
-            await eventually(is_throttled, 30.0)
+            await eventually(is_throttled)
         finally:
             await limit_rates(denying, user, {"request_percentage": None})
     (said,) = [record for record in caplog.records if "our quota is used up" in record.message]

@@ -61,7 +61,7 @@ async def test_no_redis_is_needed_and_processes_that_race_agree(
             async def stored() -> bool:
                 return bool(await database.fetchval("SELECT count(*) FROM messages"))
 
-            await eventually(stored, 30.0)
+            await eventually(stored)
             again = await client.post(f"{services[0].url}/api/messages", _BODY)
             assert (again.status, again.json()["messageId"]) == (200, message_id)
             assert again.json()["idempotentHit"] is True
@@ -99,12 +99,12 @@ async def test_an_answer_that_stayed_out_is_one_row_whatever_was_written_later(
             id_ = await database.fetchval("SELECT id FROM messages")
             return str(id_) if id_ else None
 
-        first = await eventually(written, 30.0)
+        first = await eventually(written)
         again = await client.post(url, _BODY)
         assert (again.status, again.json()["messageId"]) == (200, first)
         other = await client.post(url, {**_BODY, "clientMessageId": "next"})
         assert other.status == 202, other.text
-        await eventually(lambda: _rows(database, 2), 30.0)
+        await eventually(lambda: _rows(database, 2))
     finally:
         await client.close()
         await service.stop()

@@ -48,7 +48,7 @@ async def test_appends_and_requests_recover_once_kafka_is_back(
     try:
         async with _answering(kafka_server.port, body) as answered:
             replace_producer(kafka_transport)
-            await eventually(lambda: len(answered) > 4, 30.0)
+            await eventually(lambda: len(answered) > 4)
             for ask in (kafka_transport.ping, kafka_transport.identity):
                 with pytest.raises(TransportUnavailable):
                     await ask()
@@ -59,8 +59,8 @@ async def test_appends_and_requests_recover_once_kafka_is_back(
         envelope = message("after", partition=0, of=kafka_transport)
         return isinstance((await kafka_transport.publish([envelope]))[0], Appended)
 
-    await eventually(appended, 30.0)
-    await eventually(lambda: _read(kafka_transport), 30.0)
+    await eventually(appended)
+    await eventually(lambda: _read(kafka_transport))
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff" * 200], ids=["empty", "ones"])
@@ -74,14 +74,14 @@ async def test_a_producer_outlives_a_stranger_at_its_broker_s_address(
     try:
         async with _answering(kafka_server.port, body) as answered:
             await _append(kafka_transport)
-            await eventually(lambda: len(answered) > 4, 20.0)
+            await eventually(lambda: len(answered) > 4)
     finally:
         await kafka_server.start()
 
     async def appended() -> bool:
         return isinstance(await _append(kafka_transport), Appended)
 
-    await eventually(appended, 15.0)
+    await eventually(appended)
     assert producer_of(kafka_transport) is producer
 
 

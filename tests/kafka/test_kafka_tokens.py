@@ -276,7 +276,7 @@ async def test_a_token_that_comes_late_is_there_for_the_next_connection() -> Non
     provider = _Slow()
     reused = ReusedToken(provider)
     impatient = asyncio.create_task(reused.token())
-    await eventually(lambda: provider.asked == 1, 5.0)
+    await eventually(lambda: provider.asked == 1)
     impatient.cancel()
     await asyncio.wait([impatient])
     provider.answers.set()
@@ -301,7 +301,7 @@ async def test_a_token_is_used_for_as_long_as_no_new_one_can_be_had(
             assert isinstance(outcome, Appended)
             return len(issuer.asked) > asked + 2 and line in caplog.messages
 
-        await eventually(lambda: is_told(_NO_NEW_TOKEN), 30.0)
+        await eventually(lambda: is_told(_NO_NEW_TOKEN))
         issuer.answers.clear()
-        await eventually(lambda: is_told(_NEW_TOKEN), 30.0)
+        await eventually(lambda: is_told(_NEW_TOKEN))
         assert caplog.messages.count(_NO_NEW_TOKEN) == 1

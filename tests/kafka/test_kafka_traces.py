@@ -112,9 +112,7 @@ async def test_a_message_is_followed_over_both_logs_by_ids_alone(
                     "/api/messages", json=message(), headers={"X-Correlation-ID": CORRELATION}
                 )
             assert answer.status_code == 202
-            await eventually(
-                lambda: sum(s.name.startswith("ack ") for s in collector.spans) == 2, timeout=20
-            )
+            await eventually(lambda: sum(s.name.startswith("ack ") for s in collector.spans) == 2)
         redis, kafka = [await _only(log) for log in logs.every]
     await asyncio.to_thread(tracing.close)
     assert redis.headers["traceparent"] == kafka.headers["traceparent"]

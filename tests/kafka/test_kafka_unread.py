@@ -83,13 +83,13 @@ async def test_positions_are_not_shown_and_everything_else_works(
         async def is_row() -> bool:
             return bool(await database_pool.fetchval("SELECT count(*) = 1 FROM messages"))
 
-        await eventually(is_row, timeout=60)
+        await eventually(is_row)
 
         async def is_logged() -> bool:
             lines = [line for it in (api, worker) for line in it.log_path.read_text().splitlines()]
             return any(_WHY in line and "access rules forbid it" in line for line in lines)
 
-        await eventually(is_logged, timeout=60)
+        await eventually(is_logged)
         assert [await _is_ready(each) for each in (api, worker)] == [True, True]
         user = denying.security.username
         allowed = [Grant(user, Resource.GROUP, name, it) for name in _GROUPS for it in GROUP_RIGHTS]
@@ -98,7 +98,7 @@ async def test_positions_are_not_shown_and_everything_else_works(
         async def is_shown() -> bool:
             return await _committed(denying) == 1
 
-        await eventually(is_shown, timeout=60)
+        await eventually(is_shown)
     finally:
         await api.stop()
         await worker.stop()

@@ -315,7 +315,7 @@ async def test_a_wait_outlasts_a_restart_of_the_broker(kafka_server: KafkaNode) 
         await _waiting(transport, 0)
         await kafka_server.stop()
         await kafka_server.start()
-        await eventually(lambda: _is_appended(transport, "after"), 60.0)
+        await eventually(lambda: _is_appended(transport, "after"))
         assert contents(await read)[-1:] == ["after"]
 
 
@@ -331,7 +331,7 @@ async def test_a_read_raises_while_the_broker_is_away(kafka_server: KafkaNode) -
         with pytest.raises(TransportUnavailable):
             await transport.read(Topic.MESSAGES, 1, wait=0.1)
         await kafka_server.start()
-        await eventually(lambda: _is_appended(transport, "after"), 60.0)
+        await eventually(lambda: _is_appended(transport, "after"))
         # An append without an answer is repeated, and may be there twice.
         assert set(contents(await _patient(transport, None))) == {"after"}
 

@@ -29,7 +29,7 @@ async def test_a_process_that_starts_meanwhile_is_seen(
         await transaction.start()
         await connection.execute("LOCK TABLE shadow_gaps")
         judging = asyncio.create_task(steps.check(step, window=60))
-        await eventually(waits, timeout=30)  # of the gate ``dropped``
+        await eventually(waits)  # of the gate ``dropped``
         await process("b", 1, logs={"redis": "another", "kafka": "K"})
         await transaction.rollback()
     results = (await judging).results

@@ -137,4 +137,4 @@ async def test_start_proves_nothing_behind_a_transaction_that_is_open(
         return (await ask(await scene(3, 2), "start")).verdict == "red"  # redis has it not
 
     # Kafka answers an abort before its marker is written; until then the transaction is open.
-    await eventually(red, timeout=30)
+    await eventually(red)

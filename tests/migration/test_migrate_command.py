@@ -215,12 +215,12 @@ async def test_a_queued_step_waits_is_seen_and_can_be_cancelled_or_goes_on(
         return found.queued if found else None
 
     waiting = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
-    assert (await eventually(queued, timeout=40)).red == ["processes"]
+    assert (await eventually(queued)).red == ["processes"]
     assert await (await crossfade("cancel", "--why", "not today")).ends() == 0
     assert await waiting.ends() == 1
     assert "somebody changed the migration" in waiting.text
     again = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
-    await eventually(queued, timeout=40)
+    await eventually(queued)
     await process("a", 0)
     assert await again.ends() == 0
     assert (await state(database_pool)).target == 1
@@ -277,7 +277,7 @@ async def test_watch_completes_a_step_shows_it_and_ends_at_ctrl_c(
     async def complete() -> bool:
         return (await state(database_pool)).phase == 1
 
-    await eventually(complete, timeout=40)
+    await eventually(complete)
     assert (await state(database_pool)).epoch == begun.epoch + 1
 
     await watched.says("phase 1 shadow")
@@ -376,7 +376,7 @@ async def test_a_gate_that_turns_so_meanwhile_ends_the_wait(
         found = await state(database_pool)
         return found.queued if found else None
 
-    assert (await eventually(queued, timeout=40)).red == ["processes"]
+    assert (await eventually(queued)).red == ["processes"]
     await process("b", 0, logs={"redis": "another log"})
     assert await waiting.ends() == 1, waiting.text
     assert "refused: identity is red: redis is 2 logs" in waiting.text
@@ -440,7 +440,7 @@ async def test_two_runs_do_not_restart_the_processes_at_once(
     restart = f"echo x >> {ran}; until test -e {end}; do sleep 0.1; done"
     run = ("run", "--to", "kafka", "--why", "x", "--yes", "--timeout", "1", "--rolling", restart)
     first = await crossfade(*run)
-    await eventually(ran.exists, timeout=60)
+    await eventually(ran.exists)
     second = await crossfade(*run)
     assert await second.ends() == 1
     assert "another run of this command is at work" in second.text
@@ -566,7 +566,7 @@ async def test_run_waits_for_its_restart_command_when_it_is_interrupted(
     await process("a", 0)
     hook = "touch begun; until [ -e go ]; do sleep 0.1; done; touch ended"
     taken = await crossfade("run", "--to", "kafka", "--why", "x", "--yes", "--rolling", hook)
-    await eventually((tmp_path / "begun").exists, timeout=60)
+    await eventually((tmp_path / "begun").exists)
     taken.process.send_signal(number)
     await taken.says("waiting for the command that restarts the processes")
     (tmp_path / "go").touch()
@@ -587,7 +587,7 @@ async def test_a_closed_terminal_takes_a_queued_step_away(
         return (await state(database_pool)).queued
 
     waits = await crossfade("advance", "--why", "x", "--yes", "--queue", "60", terminal=True)
-    await eventually(queued, timeout=60)
+    await eventually(queued)
     await waits.says("s left")
     waits.hang_up()
     assert await waits.ends() == 130
@@ -602,7 +602,7 @@ async def test_run_in_a_closed_terminal_waits_for_its_restart_command(
     hook = "trap '' HUP; touch begun; until [ -e go ]; do sleep 0.1; done; touch ended"
     options = ("--to", "kafka", "--why", "x", "--yes", "--rolling", hook)
     taken = await crossfade("run", *options, terminal=True)
-    await eventually((tmp_path / "begun").exists, timeout=60)
+    await eventually((tmp_path / "begun").exists)
     taken.hang_up()
     (tmp_path / "go").touch()
     assert await taken.ends() == 130

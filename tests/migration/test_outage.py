@@ -59,7 +59,7 @@ async def test_a_queued_step_outlives_an_outage(
         return found.queued if found else None
 
     waiting = await command("advance", "--why", "x", "--yes", "--queue", "60", "--no-wait")
-    await eventually(queued, timeout=40)
+    await eventually(queued)
     before = database.connections
     database.refuse()
     database.reset()
@@ -67,7 +67,7 @@ async def test_a_queued_step_outlives_an_outage(
     async def tried_or_ended() -> bool:
         return database.connections > before + 1 or waiting.process.returncode is not None
 
-    await eventually(tried_or_ended, timeout=40)
+    await eventually(tried_or_ended)
     database.heal()
     await process("a", 0)
     assert await waiting.ends() == 0, waiting.text

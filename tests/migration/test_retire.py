@@ -95,7 +95,7 @@ def worked_off(log, database_pool, database_url) -> Callable[..., object]:
             async def done() -> bool:
                 return not await lag(log) and not (index and await lag(log, Topic.DEAD_LETTERS))
 
-            await eventually(done, timeout=60)
+            await eventually(done)
             stop.set()
 
     return work
@@ -242,7 +242,7 @@ async def test_a_program_that_reads_it_stands_in_the_way(
             await reader.getmany(timeout_ms=100)
             return bool(reader.assignment())
 
-        await eventually(is_member, timeout=30)
+        await eventually(is_member)
         proof = await judge_retirement(steps, database_pool, "kafka", kafka)
         assert names(proof) == ["members"]
         assert "group reports has 1 members" in proof.obstacles[0].reason

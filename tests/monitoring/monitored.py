@@ -24,7 +24,6 @@ from tests.support.forked_service import ForkedService
 __all__ = ["PARTITIONS", "MonitoredDeployment"]
 
 PARTITIONS = 8
-_PATIENCE = 240.0
 """Seconds to wait for what Prometheus will see: a fraction of it, but for a busy machine."""
 
 _SETTINGS = {
@@ -157,7 +156,7 @@ class MonitoredDeployment:
         async def found() -> bool:
             return list((await self.prometheus.targets()).values()) == ["up", "up"]
 
-        await eventually(found, timeout=_PATIENCE, every=0.5)
+        await eventually(found, every=0.5)
 
     async def scraped_since(self, before: float | None) -> None:
         """Return once ``app`` was scraped with another start than ``before``."""
@@ -165,11 +164,11 @@ class MonitoredDeployment:
         async def another() -> bool:
             return await self.started_at() not in {None, before}
 
-        await eventually(another, timeout=_PATIENCE, every=0.2)
+        await eventually(another, every=0.2)
 
     async def fires(self, *names: str) -> None:
         """Return once all these alerts fire."""
-        await eventually(lambda: self._fire(names), timeout=_PATIENCE, every=0.5)
+        await eventually(lambda: self._fire(names), every=0.5)
 
     async def clears(self, *names: str) -> None:
         """Return once none of these alerts fires."""
@@ -179,7 +178,7 @@ class MonitoredDeployment:
             assert not left, f"still firing: {sorted(left)}"
             return True
 
-        await eventually(quiet, timeout=_PATIENCE, every=0.5)
+        await eventually(quiet, every=0.5)
 
     async def _fire(self, names: tuple[str, ...]) -> bool:
         firing = set(await self.prometheus.firing())

@@ -316,7 +316,7 @@ async def test_redis_comes_back_without_its_last_records(site: MonitoredDeployme
 async def test_postgresql_is_behind_what_redis_still_holds(site: MonitoredDeployment) -> None:
     await post_many(site.app, 50, "gone")
     async with Redis(host=site.redis.host, port=site.redis.port, db=1) as client:
-        await eventually(lambda: _is_drained(site), timeout=60)
+        await eventually(lambda: _is_drained(site))
         await site.worker.stop()
         await site.app.restart(ENABLE_STREAM_CONSUMERS="false")
         for partition in range(PARTITIONS):

@@ -71,7 +71,7 @@ async def test_what_several_processes_count_adds_up(site: MonitoredDeployment) -
                 assert await site.prometheus.value(question) == answer, question
             return True
 
-        await eventually(adds_up, timeout=60, every=0.5)
+        await eventually(adds_up, every=0.5)
     finally:
         await another.stop()
 
@@ -93,7 +93,7 @@ async def test_every_query_of_every_panel_returns_data(loaded: MonitoredDeployme
         assert not left, "\n".join(left)
         return True
 
-    await eventually(all_show, timeout=90, every=1)
+    await eventually(all_show, every=1)
 
 
 async def test_a_histograms_point_leads_to_a_trace(loaded: MonitoredDeployment) -> None:
@@ -103,7 +103,7 @@ async def test_a_histograms_point_leads_to_a_trace(loaded: MonitoredDeployment) 
         "message_persist_latency_seconds_bucket",
         "stream_enqueue_total",
     ):
-        found = await eventually(lambda name=name: loaded.prometheus.exemplars(name), timeout=60)
+        found = await eventually(lambda name=name: loaded.prometheus.exemplars(name))
         assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in found)
 
 
@@ -112,7 +112,7 @@ async def test_nothing_fires_on_a_service_that_is_well(loaded: MonitoredDeployme
         assert set(await loaded.prometheus.firing()) <= _OF_A_BUSY_MACHINE
         return True
 
-    await eventually(quiet, timeout=90, every=0.5)
+    await eventually(quiet, every=0.5)
 
 
 async def test_an_outage_of_postgresql_is_told_with_a_runbook_and_the_all_clear(

@@ -79,7 +79,7 @@ async def test_parity_goes_on_until_ctrl_c_and_then_answers(crossfade, redis_log
     def compared() -> int:
         return json.loads(following.lines[-1])["compared"] if following.lines else 0
 
-    await eventually(lambda: compared() == 5, timeout=40)
+    await eventually(lambda: compared() == 5)
     await send(redis_log, kafka_log, range(5, 9))
     await eventually(lambda: compared() == 9)
     assert await following.interrupt() == 0
@@ -108,7 +108,7 @@ async def test_a_killed_backfill_goes_on_and_the_next_one_appends_nothing(
     async def under_way() -> bool:
         return 12 <= len(await every(kafka_log)) < 40
 
-    await eventually(under_way, timeout=40)
+    await eventually(under_way)
     await killed.kill()
     listed = await crossfade("backfills")
     assert await listed.ends() == 0
@@ -141,7 +141,7 @@ async def test_a_backfill_keeps_to_its_rate_and_ctrl_c_interrupts_it(
     async def begun() -> bool:
         return len(await every(kafka_log)) > 4
 
-    await eventually(begun, timeout=40)
+    await eventually(begun)
     assert await slow.interrupt() == 130
     assert "interrupted; the same command goes on where it stopped" in slow.text
     assert await database_pool.fetchval("SELECT state FROM jobs") == "interrupted"

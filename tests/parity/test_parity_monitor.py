@@ -60,7 +60,7 @@ async def test_a_log_that_lost_records_is_compared_again(
             held = [await redis_log.read(Topic.MESSAGES, p) for p in range(redis_log.partitions)]
             lost = max(held, key=len)[0]
             assert await client.xdel(f"msg:stream:{lost.partition}", lost.offset) == 1
-        await eventually(lambda: matched(10 + 9), 20.0)
+        await eventually(lambda: matched(10 + 9))
     finally:
         stop.set()
         await running

@@ -65,7 +65,7 @@ async def test_a_post_of_100_mib_is_not_held(
         async def persisted() -> bool:
             return (await client.get(f"/api/messages/{identifier}")).json()["state"] == "persisted"
 
-        await eventually(persisted, timeout=60)
+        await eventually(persisted)
         return identifier
 
     try:

@@ -47,7 +47,7 @@ async def persisted(log, *events) -> None:
     async def done() -> bool:
         return await lag(log) == 0
 
-    await eventually(done, timeout=20)
+    await eventually(done)
 
 
 async def lose(pool, kind: str, through: list) -> None:
@@ -117,7 +117,7 @@ async def test_rows_that_the_log_no_longer_holds_are_counted_once_logged_and_pas
     await trim(held[len(early) + gone])
     with capture_logs() as logs:
         running = start(member="w2")
-        await eventually(lambda: rows_lost(running), timeout=20)
+        await eventually(lambda: rows_lost(running))
         await eventually(lambda: running.count("persisted") == len(lost) - gone + len(late))
     assert await names(database_pool) == names_of(early, lost[gone:], late)
     (line,) = [line for line in logs if line["log_level"] == "error"]
@@ -174,7 +174,7 @@ async def test_records_that_go_while_rows_come_back_are_counted_as_lost(
     async def are_back() -> bool:
         return (await names(database_pool))[-3:] == names_of(late)
 
-    await eventually(are_back, timeout=20)
+    await eventually(are_back)
     gone = len(early) + len(lost) + len(late) - len(await names(database_pool))
     assert gone > 0
 
@@ -217,7 +217,7 @@ async def test_the_log_keeps_settled_records_while_postgresql_is_down(
     began = time.monotonic()
     await append(brief, *late)
     # Not a wait for anything to happen: the log has had the time to remove what it must not.
-    await eventually(lambda: time.monotonic() > began + 2 * RETENTION, timeout=20)
+    await eventually(lambda: time.monotonic() > began + 2 * RETENTION)
     held = {record.offset for record in await brief.read(Topic.MESSAGES, P)}
     assert len(held) >= len(lost) + len(late)
     async with database_pool.acquire() as connection, connection.transaction():
@@ -227,12 +227,12 @@ async def test_the_log_keeps_settled_records_while_postgresql_is_down(
     async def all_there() -> bool:
         return await names(database_pool) == names_of(early, lost, late)
 
-    await eventually(all_there, timeout=20)
+    await eventually(all_there)
 
     async def trimmed_again() -> bool:
         return len(await brief.read(Topic.MESSAGES, P)) < len(lost)
 
-    await eventually(trimmed_again, timeout=20)
+    await eventually(trimmed_again)
 
 
 @pytest.mark.parametrize("head", ["whole", "trimmed"])

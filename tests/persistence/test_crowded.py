@@ -49,16 +49,16 @@ async def test_a_worker_without_a_connection_gives_its_partitions_up(
     try:
         rich = start(member="rich", pool=pools[0]).consumer
         poor = start(member="poor", pool=pools[1]).consumer
-        await eventually(lambda: len(rich.status().partitions) == 2, timeout=20)
-        await eventually(lambda: len(poor.status().partitions) == 2, timeout=20)
+        await eventually(lambda: len(rich.status().partitions) == 2)
+        await eventually(lambda: len(poor.status().partitions) == 2)
         heartbeat.cancel()
         await database_pool.execute(f"ALTER ROLE {_ROLE} CONNECTION LIMIT 0")
         await database_pool.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", _ROLE
         )
         await append(transport, *(message(f"m{n}", f"c{n}") for n in range(20)))
-        await eventually(lambda: not poor.status().partitions, timeout=20)
-        await eventually(lambda: [pause.dependency for pause in poor.status().paused], timeout=20)
+        await eventually(lambda: not poor.status().partitions)
+        await eventually(lambda: [pause.dependency for pause in poor.status().paused])
         (paused,) = poor.status().paused
         assert (paused.dependency, "connection" in paused.error) == ("postgresql", True)
         assert poor.status().epochs is None
@@ -69,10 +69,10 @@ async def test_a_worker_without_a_connection_gives_its_partitions_up(
         async def all_persisted() -> bool:
             return await lag(transport) == 0
 
-        await eventually(all_persisted, timeout=30)
+        await eventually(all_persisted)
         await database_pool.execute(f"ALTER ROLE {_ROLE} CONNECTION LIMIT {_MOST}")
         await alive("poor")
-        await eventually(lambda: len(poor.status().partitions) == 2, timeout=20)
+        await eventually(lambda: len(poor.status().partitions) == 2)
         assert not poor.status().paused
     finally:
         for pool in pools:

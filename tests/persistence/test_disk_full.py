@@ -46,5 +46,5 @@ async def test_readiness_says_so_and_rows_come_when_there_is_room(
     async def persisted() -> bool:
         return await lag(transport) == 0
 
-    await eventually(persisted, timeout=20)
+    await eventually(persisted)
     assert (await database()).status == "up"

@@ -272,7 +272,7 @@ async def test_a_killed_repair_is_listed_as_stalled_and_the_next_one_resumes_it(
         async def begun() -> bool:
             return bool(await database_pool.fetchval("SELECT count(*) FROM jobs"))
 
-        await eventually(begun, timeout=40)
+        await eventually(begun)
         other = await crossfade("audit", "--repair", "--yes")
         assert (other.status, "another repair is running" in other.text) == (1, True)
         await killed.kill()

@@ -86,7 +86,7 @@ async def test_a_process_cancelled_while_it_lets_go_leaves_no_lock(database_url,
             async with elected(database_pool, "test") as connection:
                 return connection is not None
 
-        await eventually(another_has_it, timeout=5)
+        await eventually(another_has_it)
         pool.terminate()
 
 

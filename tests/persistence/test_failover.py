@@ -107,7 +107,7 @@ async def persisted(transport, *events) -> None:
     async def done() -> bool:
         return await lag(transport) == 0
 
-    await eventually(done, timeout=20)
+    await eventually(done)
 
 
 @pytest.fixture(params=["redis", "kafka"])
@@ -184,7 +184,7 @@ async def test_a_reader_of_a_batch_that_was_half_written_misses_nothing(
         async def is_half_written() -> bool:
             return len((await rows(pool))["conv0"]) > 1
 
-        await eventually(is_half_written, timeout=20)
+        await eventually(is_half_written)
         places = await read_through(pool)
         await servers.primary.kill()
     await servers.promote()
@@ -206,7 +206,7 @@ async def test_a_primary_that_was_replaced_and_goes_on_taking_writes_is_left(
     async def is_left() -> bool:
         return bool(await run(servers.standby, "SELECT count(*) = 110 FROM messages"))
 
-    await eventually(is_left, timeout=30)
+    await eventually(is_left)
     await persisted(log, *late)
     assert await rows(pool) == expected(early, lost, late)
 
@@ -293,7 +293,7 @@ async def test_rows_are_put_back_where_nothing_new_comes(
     async def all_there() -> bool:
         return await rows(pool) == expected(early, lost)
 
-    await eventually(all_there, timeout=20)
+    await eventually(all_there)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -315,18 +315,18 @@ async def test_dead_letters_that_were_lost_are_listed_again(
 
     first = [broken(message("bad", "conv0"))] if known else []
     await persisted(transport, *early, *first)
-    await eventually(lambda: listed(len(first)), timeout=20)
+    await eventually(lambda: listed(len(first)))
     await servers.cut()
     await persisted(transport, *lost, broken(message("worse", "conv0")))
-    await eventually(lambda: listed(len(first) + 1), timeout=20)
+    await eventually(lambda: listed(len(first) + 1))
     await servers.primary.kill()
     await servers.promote()
-    await eventually(lambda: listed(len(first) + 1), timeout=20)
+    await eventually(lambda: listed(len(first) + 1))
 
     async def all_there() -> bool:
         return await rows(pool) == expected(early, lost)
 
-    await eventually(all_there, timeout=20)
+    await eventually(all_there)
 
 
 async def test_letters_in_hand_are_listed_behind_those_that_were_lost(
@@ -339,10 +339,10 @@ async def test_letters_in_hand_are_listed_behind_those_that_were_lost(
         return await pool.fetchval("SELECT count(*) FROM dead_letters") == count
 
     await transport.dead_letter([_letter("first")])
-    await eventually(lambda: listed(1), timeout=20)
+    await eventually(lambda: listed(1))
     await servers.cut()
     await transport.dead_letter([_letter("lost")])
-    await eventually(lambda: listed(2), timeout=20)
+    await eventually(lambda: listed(2))
     holder = await asyncpg.connect(servers.url)
     await holder.execute("BEGIN; LOCK TABLE dead_letters IN EXCLUSIVE MODE")
     await transport.dead_letter([_letter("in hand")])
@@ -350,11 +350,11 @@ async def test_letters_in_hand_are_listed_behind_those_that_were_lost(
     async def waits() -> bool:
         return bool(await run(servers.primary, "SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
-    await eventually(waits, timeout=20)
+    await eventually(waits)
     await servers.primary.kill()
     holder.terminate()
     await servers.promote()
-    await eventually(lambda: listed(3), timeout=20)
+    await eventually(lambda: listed(3))
 
 
 async def test_a_former_owner_lists_nothing_before_what_its_successor_puts_back(
@@ -364,26 +364,26 @@ async def test_a_former_owner_lists_nothing_before_what_its_successor_puts_back(
     start(DeadLetterIndexer, "i1")
     for number, name in enumerate(["first", "lost"], 1):
         await transport.dead_letter([_letter(name)])
-        await eventually(partial(_are_listed, database_pool, number), timeout=20)
+        await eventually(partial(_are_listed, database_pool, number))
     first = await database_pool.fetchval("SELECT log_offset FROM dead_letters ORDER BY id LIMIT 1")
     async with database_pool.acquire() as after, after.transaction():
         async with database_pool.acquire() as before, before.transaction():
             await before.execute(_LOCK)
             await transport.dead_letter([_letter("in hand")])
-            await eventually(partial(_wait, database_pool, 1), timeout=20)
+            await eventually(partial(_wait, database_pool, 1))
             locking = asyncio.create_task(after.execute(_LOCK))
-            await eventually(partial(_wait, database_pool, 2), timeout=20)
+            await eventually(partial(_wait, database_pool, 2))
             # What a failover to a standby that was behind leaves.
             await before.execute("DELETE FROM dead_letters WHERE log_offset <> $1", first)
             await database_pool.execute(
                 "UPDATE log_positions SET through = $1 WHERE partition = -1", first
             )
             start(DeadLetterIndexer, "i2")  # without heartbeats, each takes the other for dead
-            await eventually(partial(_wait, database_pool, 3), timeout=20)
+            await eventually(partial(_wait, database_pool, 3))
         await locking
         # PostgreSQL refused the first owner's insert. Both wait to insert the lost dead letter.
-        await eventually(partial(_wait, database_pool, 2), timeout=20)
-    await eventually(partial(_are_listed, database_pool, 3), timeout=20)
+        await eventually(partial(_wait, database_pool, 2))
+    await eventually(partial(_are_listed, database_pool, 3))
 
 
 _LOCK = "LOCK TABLE dead_letters IN EXCLUSIVE MODE"
@@ -427,7 +427,7 @@ async def test_rows_that_the_log_holds_no_more_are_counted_and_the_others_come_b
                 return all(len(records) == HELD for records in held)
 
             # A partition is trimmed just after its position is shown.
-            await eventually(trimmed, timeout=20)
+            await eventually(trimmed)
         for row in cut_at:
             assert not await log.reaches(Topic.MESSAGES, row["partition"], after=row["through"])
         places = await read_through(pool)
@@ -507,6 +507,6 @@ async def test_no_position_passes_rows_that_the_promoted_standby_lacks(
         return True
 
     with pytest.raises(FenceLost):
-        await eventually(moves, timeout=20)
+        await eventually(moves)
     opened = await writer.open("redis", 0, 1, "log")
     assert opened.through == before

@@ -49,7 +49,7 @@ def until_handed_over(transport, reads, eventually):
         return len(reads) == before
 
     async def wait() -> None:
-        await eventually(is_handed_over, timeout=20)
+        await eventually(is_handed_over)
 
     return wait
 
@@ -181,5 +181,5 @@ async def test_what_a_killed_worker_was_handed_is_persisted_once_by_the_next(
         await first.kill()
         assert await lag(transport) == 20
     start(member="w2")
-    await eventually(lambda: is_settled(transport), timeout=20)
+    await eventually(lambda: is_settled(transport))
     assert await contents(database_pool) == [f"{i}" for i in range(20)]

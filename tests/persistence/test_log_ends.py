@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 from compose.local.valkey import ValkeyServer
 from compose.process.logs.log_ends import LogEnds
 from persistence.fleet.log_ends import End, known_ends, note_ends
+from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler
-from transport.conformance.envelopes import messages, until
+from transport.conformance.envelopes import messages
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.redis import RedisTransport
 from transport.redis.entry_ids import id_key as entry_key
@@ -85,7 +86,7 @@ async def test_a_loss_is_counted_where_the_append_only_file_was_cut(
             outcomes = await log.publish(messages(["lost"] * 60, partition=0, of=log))
             return all(isinstance(outcome, Appended) for outcome in outcomes)
 
-        await until(appended, patience=20.0)
+        await eventually(appended)
         await ends.exchange()
     await server.stop()
     with file.open("r+b") as stream:
@@ -107,12 +108,12 @@ async def test_what_was_trimmed_since_is_not_taken_for_lost(
         async with worker.working():
             await log.publish(messages(["x"] * 400, partition=0, of=log))
             await LogEnds(database_pool, [log]).exchange()
-            await until(lambda: len(worker.records) >= 400, patience=20.0)
+            await eventually(lambda: len(worker.records) >= 400)
 
             async def trimmed() -> bool:
                 return len(await log.read(Topic.MESSAGES, 0)) < 300
 
-            await until(trimmed, patience=20.0)
+            await eventually(trimmed)
     async with RedisTransport.from_settings(settings) as another:
         await LogEnds(database_pool, [another]).exchange()
         assert await _lost(another) == [0, 0, 0, 0]

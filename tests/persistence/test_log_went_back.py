@@ -46,7 +46,7 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
                     (outcome,) = await log.publish([sealed])
                     return not isinstance(outcome, TransportError)
 
-                await eventually(accepted, timeout=20)
+                await eventually(accepted)
 
         async def rows() -> list[str]:
             found = await database_pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
@@ -60,7 +60,7 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
             for kind, count in (("early", 100), ("lost", 20), ("late", 41))
         )
         await accept(early)
-        await eventually(lambda: persisted(100), timeout=20)
+        await eventually(lambda: persisted(100))
         await failover.cut()
         await running.kill()  # so that nothing of what is lost became a row
         await accept(lost)
@@ -70,7 +70,7 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
         running = start(log=log, member="w2")
         await failover.promote()
         await accept(late)
-        await eventually(lambda: persisted(141), timeout=20)
+        await eventually(lambda: persisted(141))
         assert [name for name in await rows() if not name.startswith("lost")] == early + late
 
         async def told() -> bool:
@@ -79,7 +79,7 @@ async def test_what_is_accepted_after_a_failover_that_lost_the_tail_is_persisted
             samples = [s for f in families if f.name == "stream_loss_detected" for s in f.samples]
             return sum(s.value for s in samples) > 0
 
-        await eventually(told, timeout=20)
+        await eventually(told)
         again = [seal_message(message(n), partitions=PARTITIONS, traceparent=None) for n in lost]
         assert {type(outcome) for outcome in await log.publish(again)} == {Appended}
-        await eventually(lambda: persisted(161), timeout=20)
+        await eventually(lambda: persisted(161))

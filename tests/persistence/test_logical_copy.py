@@ -89,7 +89,7 @@ async def test_a_published_service_moves_to_its_copy(new_postgres, redis_setting
         async with httpx.AsyncClient(base_url=service.url, timeout=30) as api:
             for number in range(20):
                 await post(api, number)
-            await eventually(lambda: rows(source, 20), timeout=20)
+            await eventually(lambda: rows(source, 20))
 
             copy = await new.create_database("crossfade")
             await with_empty_tables(copy)
@@ -97,13 +97,13 @@ async def test_a_published_service_moves_to_its_copy(new_postgres, redis_setting
                 copy, f"CREATE SUBSCRIPTION copy CONNECTION '{source}' PUBLICATION everything"
             )
             await post(api, 20)
-            await eventually(lambda: rows(source, 21), timeout=20)
-            await eventually(lambda: ask(source, "SELECT true FROM sequence_marks"), timeout=20)
+            await eventually(lambda: rows(source, 21))
+            await eventually(lambda: ask(source, "SELECT true FROM sequence_marks"))
 
             await execute(source, _READ_ONLY)
             at = await ask(source, "SELECT pg_current_wal_lsn()::text")
             await post(api, 21)  # waits in the log
-            await eventually(lambda: ask(copy, _COPIED, at), timeout=30)
+            await eventually(lambda: ask(copy, _COPIED, at))
             await execute(copy, "DROP SUBSCRIPTION copy")
             await service.restart(DATABASE_URL=copy)
 
@@ -111,7 +111,7 @@ async def test_a_published_service_moves_to_its_copy(new_postgres, redis_setting
             for number in range(22, 40):
                 await post(api, number)
             await post(api, 3, status=200)  # a repeat of a copied row
-            await eventually(lambda: rows(copy, 40), timeout=20)
+            await eventually(lambda: rows(copy, 40))
             page = (await api.get("/api/conversations/conv/messages?limit=100")).json()
             assert [item["clientMessageId"] for item in page["items"]] == [
                 str(number) for number in range(40)

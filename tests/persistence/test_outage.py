@@ -164,9 +164,9 @@ async def test_redis_killed_and_started_again(start, new_redis, database_pool, e
         await server.kill()
         await eventually(lambda: "redis" in waits_for(worker))
         await server.start()
-        await eventually(lambda: waits_for(worker) == [], timeout=20)
+        await eventually(lambda: waits_for(worker) == [])
         await append(log, *(message(f"b{i}", content=f"b{i}") for i in range(100)))
-        await eventually(lambda: worker.count("persisted") == 200, timeout=20)
+        await eventually(lambda: worker.count("persisted") == 200)
         await worker.stop()
     assert await contents(database_pool) == [
         *(f"{i}" for i in range(100)),
@@ -251,7 +251,7 @@ async def test_a_batch_that_is_too_slow_as_a_whole_is_halved(
     pool = await connect(settings)
     try:
         worker = start(pool=pool)
-        await eventually(lambda: worker.count("persisted") == 20, timeout=30)
+        await eventually(lambda: worker.count("persisted") == 20)
         assert await contents(database_pool) == [f"{n}" for n in range(20)]
         assert worker.count("dead_lettered") == 0
         await worker.stop()
@@ -270,7 +270,7 @@ async def test_a_worker_stops_at_once_during_an_outage_and_acknowledges_nothing(
     assert await lag(transport) == 1
     await database_pool.execute("ALTER TABLE gone RENAME TO messages")
     again = start(member="w2")
-    await eventually(lambda: again.count("persisted") == 1, timeout=20)
+    await eventually(lambda: again.count("persisted") == 1)
 
 
 async def _empty(transport) -> bool:

@@ -61,7 +61,7 @@ async def test_a_record_that_is_left_out_in_silence_is_a_dead_letter(
     async def is_drained() -> bool:
         return await lag(transport) == 0
 
-    await eventually(is_drained, timeout=30)
+    await eventually(is_drained)
     rows = await database_pool.fetch("SELECT client_message_id FROM messages ORDER BY seq")
     assert [row["client_message_id"] for row in rows] == [f"m{n}" for n in range(5)]
     (letter,) = await letters(transport)

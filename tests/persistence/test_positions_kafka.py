@@ -74,7 +74,7 @@ async def test_who_moves_the_group_has_no_partition_wait(
         bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
     ) as producer:
         await append(producer, topic, range(2))
-        await eventually(lambda: rows(2), timeout=30)
+        await eventually(lambda: rows(2))
         await running.stop()
         await append(producer, topic, range(2, 4))  # offsets 3 and 4
         await move_group(kafka_node, here, 6)
@@ -84,7 +84,7 @@ async def test_who_moves_the_group_has_no_partition_wait(
         await admin.close()
         again = start(log=log, member="w2")
         await append(producer, topic, range(8, 9))
-        await eventually(lambda: rows(3), timeout=30)
+        await eventually(lambda: rows(3))
     assert again.consumer.status().paused == []
 
 
@@ -106,13 +106,13 @@ async def test_records_that_somebody_moved_the_group_past_become_rows_in_order(
         bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
     ) as producer:
         await append(producer, topic, range(2))
-        await eventually(lambda: is_row("1"), timeout=30)
+        await eventually(lambda: is_row("1"))
         await running.stop()
         await append(producer, topic, range(2, 4))  # offsets 3 and 4
         await move_group(kafka_node, here, 6)
         again = start(log=log, member="w2")
         await append(producer, topic, range(8, 9))
-        await eventually(lambda: is_row("8"), timeout=30)
+        await eventually(lambda: is_row("8"))
     assert await numbers() == ["0", "1", "2", "3", "8"]
     assert again.consumer.status().paused == []
 
@@ -131,12 +131,12 @@ async def test_a_group_that_was_set_past_the_end_counts_no_loss(
         bootstrap_servers=kafka_node.bootstrap, transactional_id=topic
     ) as producer:
         await append(producer, topic, range(2))
-        await eventually(lambda: is_row(1), timeout=30)
+        await eventually(lambda: is_row(1))
         await running.stop()
         await move_group(kafka_node, here, 100_000)
         start(log=log, member="w2")
         await append(producer, topic, range(8, 9))
-        await eventually(lambda: is_row(8), timeout=30)
+        await eventually(lambda: is_row(8))
     assert (await progress_of(log)).lost == 0
 
 
@@ -170,7 +170,7 @@ async def test_what_expired_unread_is_told_though_the_groups_offsets_expired_too
 
         running = start(log=log)
         await post(0, 1)
-        await eventually(lambda: is_row("1"), timeout=30)
+        await eventually(lambda: is_row("1"))
         await running.stop()
         await post(2, 3, 4)
         if unread_expired:
@@ -180,11 +180,11 @@ async def test_what_expired_unread_is_told_though_the_groups_offsets_expired_too
             await admin.close()
         await groups_of(log).forget(f"{settings.kafka_topic}{WORKER_GROUP}")
         again = start(log=log, member="w2")
-        await eventually(lambda: stands_at(database_pool, "4"), timeout=30)
+        await eventually(lambda: stands_at(database_pool, "4"))
         await again.stop()
         last = start(log=log, member="w3")
         await post(5)
-        await eventually(lambda: is_row("5"), timeout=30)
+        await eventually(lambda: is_row("5"))
         assert await rows() == (list("015") if unread_expired else list("012345"))
         assert (told(again), told(last)) == (float(unread_expired), 0.0), "told once"
         assert last.consumer.status().paused == []
@@ -214,13 +214,13 @@ async def test_letters_that_somebody_moved_the_group_past_are_listed_in_order(
 
         await fail(b"a", b"b")
         running = start(DeadLetterIndexer, log=log)
-        await eventually(lambda: are_listed(b"ab"), timeout=30)
+        await eventually(lambda: are_listed(b"ab"))
         await running.stop()
         await fail(b"c", b"d")
         await move_group(kafka_node, here, 4, f"{settings.kafka_topic}{DLQ_GROUP}")
         again = start(DeadLetterIndexer, "w2", log=log)
         await fail(b"e")
-        await eventually(lambda: are_listed(b"abcde"), timeout=30)
+        await eventually(lambda: are_listed(b"abcde"))
         assert value_of(again.metrics.of(PositionMetrics).rows_lost.labels("kafka")) == 0
 
 
@@ -243,7 +243,7 @@ async def test_what_left_another_log_before_it_was_read_is_not_told(
     running = start(log=log)
     await post(log.location.messages, 0)
     await post(log.location.messages, 1)
-    await eventually(lambda: is_stored(2), timeout=30)
+    await eventually(lambda: is_stored(2))
     await running.stop()
     settings = fresh_settings(kafka_node.bootstrap)
     other = KafkaTransport(settings.model_copy(update={"stream_partitions": 1}))
@@ -256,12 +256,12 @@ async def test_what_left_another_log_before_it_was_read_is_not_told(
         await admin.close()
         for member in ("w2", "w3"):
             again = start(log=other, member=member)
-            await eventually(lambda: stands_at(database_pool, "0"), timeout=30)
+            await eventually(lambda: stands_at(database_pool, "0"))
             await again.stop()
             assert value_of(again.metrics.of(PositionMetrics).rows_lost.labels("kafka")) == 0
         last = start(log=other, member="w4")
         await post(other.location.messages, 3)
-        await eventually(lambda: is_stored(3), timeout=30)
+        await eventually(lambda: is_stored(3))
         assert value_of(last.metrics.of(PositionMetrics).rows_lost.labels("kafka")) == 0
 
 
@@ -285,8 +285,8 @@ async def test_what_an_aborted_transaction_leaves_behind_holds_up_no_partition(
         await append(producer, topic, range(2))
         with pytest.raises(AbortedError):
             await append(producer, topic, range(2, 8))
-        await eventually(lambda: rows(2), timeout=30)
-        await eventually(has_passed_the_gap, timeout=30)
+        await eventually(lambda: rows(2))
+        await eventually(has_passed_the_gap)
         await running.stop()
         progress = await progress_of(log)
         assert int(progress.floor) > 7
@@ -297,5 +297,5 @@ async def test_what_an_aborted_transaction_leaves_behind_holds_up_no_partition(
         await admin.close()
         again = start(log=log, member="w2")
         await append(producer, topic, range(8, 9))
-        await eventually(lambda: rows(3), timeout=30)
+        await eventually(lambda: rows(3))
     assert again.consumer.status().paused == []

@@ -116,4 +116,4 @@ async def test_a_standby_that_is_behind_is_told_by_readiness_and_doctor(
     async def follows() -> bool:
         return (await probe()).status == "up" and not await in_doctor()
 
-    await eventually(follows, timeout=30)
+    await eventually(follows)

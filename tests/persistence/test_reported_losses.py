@@ -126,10 +126,10 @@ async def _lose_rows(start, transport, pool) -> None:
     """Take five of six rows back, as a failover to a standby that was behind does."""
     running = start(member="w1")
     await append(transport, message("kept", "conv"))
-    await eventually(lambda: _is_drained(transport), timeout=20)
+    await eventually(lambda: _is_drained(transport))
     before = await pool.fetch("SELECT transport, partition, through FROM log_positions")
     await append(transport, *(message(f"lost-{n}", "conv") for n in range(5)))
-    await eventually(lambda: _is_drained(transport), timeout=20)
+    await eventually(lambda: _is_drained(transport))
     await running.stop()
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("DELETE FROM messages WHERE client_message_id LIKE 'lost-%'")
@@ -148,7 +148,7 @@ async def test_rows_that_were_put_back_are_a_notice_in_status_and_doctor(
     async def is_back() -> bool:
         return bool(await database_pool.fetchval("SELECT count(*) = 6 FROM messages"))
 
-    await eventually(is_back, timeout=20)
+    await eventually(is_back)
     await running.stop()
     fact = "PostgreSQL lost rows of acknowledged messages, the last "
     for command in ("status", "doctor"):
@@ -173,7 +173,7 @@ async def test_rows_whose_records_are_gone_are_an_alarm_everywhere(
     async def is_passed() -> bool:
         return bool(await database_pool.fetchval("SELECT count(*) = 4 FROM messages"))
 
-    await eventually(is_passed, timeout=20)
+    await eventually(is_passed)
     await running.stop()
     fact = "Records of redis that had no row are gone, in 1 partition, the last "
     for command in ("status", "doctor"):
@@ -199,5 +199,5 @@ async def test_rows_whose_records_are_gone_are_an_alarm_everywhere(
             "degraded",
         )
 
-    await eventually(is_degraded, timeout=60)
+    await eventually(is_degraded)
     assert await serving.terminate() == 0

@@ -84,7 +84,7 @@ async def test_tables_in_a_schema_that_the_role_was_given_since_are_found(
                 return bool((await writer.write([placed(message("second"))], None)).persisted)
             return False
 
-        await eventually(is_written, timeout=10)
+        await eventually(is_written)
     finally:
         await pool.close()
 
@@ -101,7 +101,7 @@ async def test_a_standby_is_read_where_serializable_is_the_default(migrated_post
                 return True
             return False
 
-        await eventually(refuses, timeout=20)
+        await eventually(refuses)
         pool = await pool_of(servers.standby.url_of(DATABASE))
         async with using(pool) as connection:
             assert await connection.fetchval("SELECT count(*) FROM messages") == 0
@@ -144,7 +144,7 @@ async def test_a_statement_that_is_given_up_leaves_no_session(database_url, data
                 return not await blocker.fetchval(waiting, relation)
 
             assert not await none_waits()
-            await eventually(none_waits, timeout=15)  # statement_timeout is 30 s
+            await eventually(none_waits)  # statement_timeout is 30 s
     finally:
         await pool.close()
 

@@ -50,14 +50,14 @@ async def test_its_partition_waits_until_that_session_is_ended(
     worker = start()
     elsewhere = [each for each in _OTHERS if _is_elsewhere(each.conversation_id)]
     assert len(elsewhere) > 10
-    await eventually(lambda: worker.count("persisted") >= len(elsewhere), timeout=60)
+    await eventually(lambda: worker.count("persisted") >= len(elsewhere))
 
     async def is_named() -> str | None:
         async with database_pool.acquire() as connection:
             found = await standstill(connection)
         return found and f"{found.why} {found.remedy}"
 
-    named = await eventually(is_named, timeout=60)
+    named = await eventually(is_named)
     pid = open_row.get_server_pid()
     assert f"PostgreSQL's process {pid} (" in named
     assert "another program; idle in transaction" in named
@@ -66,7 +66,7 @@ async def test_its_partition_waits_until_that_session_is_ended(
     assert await letters(transport) == []
     await database_pool.execute("SELECT pg_terminate_backend($1)", pid)
     every = len(_OTHERS) + len(_HELD)
-    await eventually(lambda: worker.count("persisted") == every, timeout=60)
+    await eventually(lambda: worker.count("persisted") == every)
     await worker.stop()
     assert await contents(database_pool) == ["0", "1", "2"]
     assert await lag(transport) == 0
@@ -79,9 +79,9 @@ async def test_a_row_that_is_committed_makes_its_message_a_dead_letter(
     await append(transport, *_HELD)
     worker = start()
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    await eventually(lambda: database_pool.fetchval(waiting), timeout=60)
+    await eventually(lambda: database_pool.fetchval(waiting))
     await open_row.execute("COMMIT")
-    await eventually(lambda: worker.count("persisted") == 2, timeout=60)
+    await eventually(lambda: worker.count("persisted") == 2)
     await worker.stop()
     assert await contents(database_pool) == ["1", "2"]
     assert [letter.reason for letter in await letters(transport)] == [Reason.IDEMPOTENCY_CONFLICT]

@@ -146,7 +146,7 @@ async def test_a_killed_workers_batch_is_persisted_once_by_the_next(
     await eventually(lambda: first.count("persisted") >= 40)
     await first.kill()
     second = start(member="w2")
-    await eventually(lambda: lag_is_zero(transport), timeout=20)
+    await eventually(lambda: lag_is_zero(transport))
     assert await contents(database_pool) == [f"{i}" for i in range(300)]
     assert first.count("persisted") + second.count("persisted") <= 300
 
@@ -159,7 +159,7 @@ async def test_two_workers_share_the_partitions(start, alive, transport, eventua
         mine, theirs = (w.consumer.status().partitions for w in (one, two))
         return len(mine) == len(theirs) == 2 and {*mine, *theirs} == {0, 1, 2, 3}
 
-    await eventually(shared, timeout=20)
+    await eventually(shared)
     await append(transport, *(message(f"c{i}", f"conv{i}") for i in range(200)))
     await eventually(lambda: one.count("persisted") + two.count("persisted") == 200)
     assert one.count("persisted") > 0 < two.count("persisted")

@@ -94,7 +94,7 @@ async def test_no_message_is_blamed_and_rows_come_once_it_is_vacuumed(new_postgr
                 return False
             return bool(await writer.write([placed(message())], fence))
 
-        await eventually(takes_rows, timeout=90)
+        await eventually(takes_rows)
         assert await doctor_says(pool, settings, "transaction ids") == []
     finally:
         await pool.close()

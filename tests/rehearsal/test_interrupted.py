@@ -155,10 +155,10 @@ async def test_no_process_is_left_however_early_it_ends(
 ) -> None:
     async with _rehearsal(tmp_path / "report", seconds=600) as run:
         await run.says("starting the servers")
-        await eventually(lambda: len(run.left()) > 3, 30.0)
+        await eventually(lambda: len(run.left()) > 3)
         run.process.send_signal(number)
         await run.process.wait()
-        await eventually(lambda: not run.left(), 30.0)
+        await eventually(lambda: not run.left())
         assert not run.folder.exists()
 
 
@@ -167,13 +167,13 @@ async def test_the_load_ends_soon_after_a_rehearsal_that_was_killed(tmp_path: Pa
         await run.says("phase 0")
         run.process.kill()
         await run.process.wait()
-        await eventually(lambda: not run.left(), 15.0)
+        await eventually(lambda: not run.left())
 
 
 async def test_a_load_that_is_killed_ends_the_walk_and_not_the_report(tmp_path: Path) -> None:
     async with _rehearsal(tmp_path / "report", seconds=1) as run:
         await run.says("phase 0")
-        (load,) = await eventually(lambda: run.running("-m lab.harness"), 15.0)
+        (load,) = await eventually(lambda: run.running("-m lab.harness"))
         os.kill(load, signal.SIGKILL)
         await run.process.communicate()
         assert run.process.returncode == 1

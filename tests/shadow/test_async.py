@@ -75,7 +75,7 @@ async def test_a_shadow_that_comes_back_gets_what_waited_in_order(pair: LogPair)
         await eventually(lambda: "open" in process.watch.states)
         await eventually(lambda: process.mirror.status().waiting == 60)
         pair.shadow_proxy.heal()
-        await eventually(lambda: not process.mirror.status().waiting, timeout=30)
+        await eventually(lambda: not process.mirror.status().waiting)
         assert process.mirror.status().breaker == "closed"
         assert not process.watch.gaps
     bodies = [stand.body for stand in await pair.stands(pair.primary)]

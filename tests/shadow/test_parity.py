@@ -67,8 +67,8 @@ async def test_what_an_outage_exchanged_overlapped_however_long_it_was(pair: Log
         assert not await accepted(one, first), "its client tries on, in vain"
         await stack.aclose()  # a rolling restart; else it depends on who repairs sooner
         pair.shadow_proxy.heal()
-        await eventually(lambda: accepted(two, second), timeout=20)
-        await eventually(lambda: accepted(two, first), timeout=20)
+        await eventually(lambda: accepted(two, second))
+        await eventually(lambda: accepted(two, first))
     assert await firsts(pair, pair.primary) == ["warm", "first", "second"]
     assert await firsts(pair, pair.shadow) == ["warm", "second", "first"]
     known = await compared(pair, mirrored)
@@ -93,8 +93,8 @@ async def test_what_was_acknowledged_first_and_stands_second_differs(pair: LogPa
     async with pair.process("sync") as process:
         mirrored = time.time()
         second = message("second", partition=0, of=process.transport)
-        await eventually(lambda: accepted(process, second), timeout=20)
-        await eventually(lambda: accepted(process, first), timeout=20)
+        await eventually(lambda: accepted(process, second))
+        await eventually(lambda: accepted(process, first))
     assert await firsts(pair, pair.primary) == ["first", "second"]
     assert await firsts(pair, pair.shadow) == ["second", "first"]
     report = await compared(pair, mirrored)

@@ -92,7 +92,7 @@ async def test_a_bad_shadow_leaves_the_p99_within_ten_percent(
         with apart([app.pid for app in apps], shared=True) as placed, ahead() as urgent:
             await _take_turns(apps, _WARM, "warm")
             for app in with_it:
-                await eventually(partial(has_no_backlog, app), timeout=30)
+                await eventually(partial(has_no_backlog, app))
             FAULTS[fault](pair.shadow_proxy)
             before = _cpu(with_it), _cpu(without)
             for look in _LOOKS:

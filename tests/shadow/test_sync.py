@@ -36,7 +36,7 @@ async def _retried(process: Shadowed, sent: Envelope) -> Outcome:
         (outcome,) = await process.transport.publish([_again(sent, process)])
         return None if isinstance(outcome, TransportError) else outcome
 
-    return await eventually(accepted, timeout=20)
+    return await eventually(accepted)
 
 
 async def _both_have_it_once(pair: LogPair, sent: Envelope) -> None:
@@ -123,7 +123,7 @@ async def test_a_copy_that_failed_is_repaired_without_a_retry(pair: LogPair) -> 
         assert isinstance(outcome, AppendUnknown)
         assert process.mirror.status().waiting == 1
         pair.shadow_proxy.heal()
-        await eventually(lambda: not process.mirror.status().waiting, timeout=20)
+        await eventually(lambda: not process.mirror.status().waiting)
         await _both_have_it_once(pair, sent)
     assert not process.watch.gaps
 
@@ -160,7 +160,7 @@ async def test_a_cancelled_publish_leaves_its_copies_to_the_repair(pair: LogPair
         assert task.cancelled()
         pair.shadow_proxy.heal()
         pair.shadow_proxy.reset()
-        await eventually(lambda: not process.mirror.status().waiting, timeout=20)
+        await eventually(lambda: not process.mirror.status().waiting)
         await _both_have_it_once(pair, sent)
 
 
@@ -184,6 +184,6 @@ async def test_a_publish_cancelled_beside_a_repeat_leaves_its_copies_to_the_repa
         await asyncio.wait([task])
         assert task.cancelled()
         pair.primary_proxy.heal()
-        await eventually(lambda: not process.mirror.status().waiting, timeout=20)
+        await eventually(lambda: not process.mirror.status().waiting)
         names = [record.headers[HEADER_MESSAGE_ID] for record in await pair.stands(pair.shadow)]
         assert names == [sent.message_id.encode() for sent in (first, *news)]

@@ -90,8 +90,8 @@ async def test_a_row_that_is_deleted_is_a_lost_message(tmp_path: Path) -> None:
         options = msgspec.structs.replace(SHORT, minutes=0.5)
         soak = Soak(tmp_path / "data", options, recorder, lambda _: None, service=ForkedService)
         running = asyncio.create_task(soak.run())
-        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20, 200)
-        deleted = await eventually(lambda: _deleted(soak.stage.database_url), 60)
+        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20)
+        deleted = await eventually(lambda: _deleted(soak.stage.database_url))
         await running
     lost = {finding.where for finding in make_report(read_record(tmp_path / "soak.jsonl")).findings}
     assert deleted["idempotency_key"] in lost
@@ -124,7 +124,7 @@ async def test_one_that_is_interrupted_has_its_report(tmp_path: Path) -> None:
         "soak", "--minutes", "30", "--round-minutes", "0.05", "--rate", "30", "--report", "report",
         cwd=tmp_path,
     )  # fmt: skip
-    await crossfade.says("round 3", 120)
+    await crossfade.says("round 3")
     assert await crossfade.interrupt() == 130
     report = make_report(read_record(tmp_path / "report" / "soak.jsonl"))
     assert report.why == "interrupted"
@@ -137,7 +137,7 @@ async def test_one_whose_load_is_killed_says_so(tmp_path: Path) -> None:
     with SoakRecorder(tmp_path / "soak.jsonl") as recorder:
         soak = Soak(tmp_path / "data", SHORT, recorder, lambda _: None, service=ForkedService)
         running = asyncio.create_task(soak.run())
-        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20, 200)
+        await eventually(lambda: soak.load is not None and soak.load.acknowledged > 20)
         assert soak.load is not None
         assert soak.load.pid is not None
         os.kill(soak.load.pid, signal.SIGKILL)

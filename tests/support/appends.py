@@ -28,7 +28,7 @@ async def append_at_last(log: Transport, text: str, partition: int = 0) -> list[
             refusals.append(str(outcome))
         return not isinstance(outcome, TransportError)
 
-    await eventually(appended, timeout=30.0)
+    await eventually(appended)
     return refusals
 
 

@@ -20,7 +20,6 @@ from tests.support.eventually import eventually
 
 __all__ = ["KAFKA_ENVIRONMENT", "ContainerServer", "KafkaContainer", "RedisContainer", "core"]
 
-_STARTS_WITHIN = 120.0  # seconds, on a busy machine
 KAFKA_ENVIRONMENT = {
     "KAFKA_NODE_ID": "1",
     "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -80,7 +79,7 @@ class ContainerServer:
         else:
             await asyncio.to_thread(self._container.start)
         self.running = True
-        await eventually(self._answers, _STARTS_WITHIN)
+        await eventually(self._answers)
 
     async def stop(self) -> None:
         """Stop it in good order."""

@@ -119,11 +119,11 @@ class Crossfade:
         """The output so far."""
         return "\n".join(self.lines)
 
-    async def says(self, pattern: str, timeout: float = _PATIENCE) -> re.Match[str]:  # noqa: ASYNC109
+    async def says(self, pattern: str) -> re.Match[str]:
         """Return the first match of ``pattern``.
 
         Raises:
-            AssertionError: no match within ``timeout`` seconds; it has the whole output.
+            AssertionError: no match, and nothing new to be seen; it has the whole output.
         """
 
         def found() -> re.Match[str] | None:
@@ -133,7 +133,7 @@ class Crossfade:
             return match
 
         try:
-            return await eventually(found, timeout)
+            return await eventually(found)
         except (AssertionError, EOFError) as error:
             raise AssertionError(f"never said {pattern!r}: {error}\n{self.text}") from None
 

@@ -13,7 +13,6 @@ from tests.support.eventually import eventually
 
 __all__ = ["Databases"]
 
-_SECONDS = 2.0  # for sessions to end after their clients have gone
 _SESSIONS = """
 SELECT NOT EXISTS (
     SELECT FROM pg_stat_activity
@@ -93,7 +92,7 @@ class Databases:
             return False
         try:
             async with asyncio.timeout(10):
-                await eventually(lambda: connection.fetchval(_SESSIONS), _SECONDS)
+                await eventually(lambda: connection.fetchval(_SESSIONS))
                 if await connection.fetchval(_STATE) != self._state:
                     return False
                 await connection.execute(await connection.fetchval(_TABLES))

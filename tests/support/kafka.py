@@ -163,7 +163,7 @@ async def delete_topics(bootstrap: str, *names: str) -> None:
         async def gone() -> bool:
             return all([await _id_now(admin, name) != id_ for name, id_ in before.items()])
 
-        await eventually(gone, 30.0)
+        await eventually(gone)
     finally:
         await admin.close()
 

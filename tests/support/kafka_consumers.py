@@ -74,7 +74,7 @@ class KafkaConsumers:
             "SELECT * FROM dead_letters ORDER BY source_partition, source_offset::bigint"
         )
 
-    async def settled(self, *, within: float) -> None:
+    async def settled(self) -> None:
         """Wait until both topics are acknowledged, and Kafka can be reached and read."""
 
         async def quiet() -> bool:
@@ -84,4 +84,4 @@ class KafkaConsumers:
             await self.transport.ping()
             return True
 
-        await eventually(quiet, within)
+        await eventually(quiet)

@@ -78,7 +78,7 @@ class PartitionedRedis:
             (port, *others) = {await it.primary_port() for it in self.sentinels}
             return None if others else ports.index(port)  # 0: none is promoted yet
 
-        return int(await eventually(named, timeout=60))
+        return int(await eventually(named))
 
     async def in_step(self) -> None:
         """Wait until the replicas have everything, and each sentinel knows all the others."""
@@ -91,7 +91,7 @@ class PartitionedRedis:
                 for it in told
             )
 
-        await eventually(follow, timeout=60)
+        await eventually(follow)
         for sentinel in self.sentinels:
             await sentinel.knows_replicas(len(self.replicas), sentinels=_SENTINELS - 1)
 

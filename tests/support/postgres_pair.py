@@ -43,14 +43,14 @@ class PostgresPair:
         async def has_it() -> bool:
             return bool(await run(self.standby, "SELECT pg_last_wal_replay_lsn() >= $1", at))
 
-        await eventually(has_it, timeout=20)
+        await eventually(has_it)
         await run(self.standby, "ALTER SYSTEM SET primary_conninfo = ''")
         await run(self.standby, "SELECT pg_reload_conf()")
 
         async def hears_nothing() -> bool:
             return not await run(self.standby, "SELECT count(*) FROM pg_stat_wal_receiver")
 
-        await eventually(hears_nothing, timeout=20)
+        await eventually(hears_nothing)
 
     async def promote(self) -> None:
         """Make the standby the primary."""

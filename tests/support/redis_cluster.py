@@ -161,7 +161,7 @@ class RedisCluster:
                     assert any(server.port in it for *_, it in view), f"no {server.port}: {view}"
             return True
 
-        await eventually(agree, 30.0)
+        await eventually(agree)
 
     async def run(self, server: ValkeyServer, *command: str | bytes | int) -> Any:
         """Return the reply of one server."""
@@ -287,7 +287,7 @@ class RedisCluster:
             assert "fail" not in jobs, jobs
             return await self._owner(slot) is to
 
-        await eventually(has_moved, timeout=30)
+        await eventually(has_moved)
 
     async def _set_slot(self, server: ValkeyServer, slot: int, *how: str) -> None:
         """Change a slot's state on a server, with retries.
@@ -305,7 +305,7 @@ class RedisCluster:
                 return False
             return True
 
-        await eventually(is_set, timeout=30)
+        await eventually(is_set)
 
     async def _owner(self, slot: int) -> ValkeyServer:
         seen = next(server for server in self.servers if server.running)

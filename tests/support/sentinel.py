@@ -104,7 +104,7 @@ class SentinelServer(LocalServer):
             others = int(told[b"num-other-sentinels"])
             return int(told[b"num-slaves"]) >= count and others == sentinels
 
-        await eventually(knows, timeout=30)
+        await eventually(knows)
 
     async def primary_port(self) -> int:
         """Return the port of the primary, according to the sentinel."""
@@ -127,8 +127,8 @@ class SentinelServer(LocalServer):
         async def is_another() -> bool:
             return await self.primary_port() != before
 
-        await eventually(is_begun, timeout=30)
-        await eventually(is_another, timeout=30)
+        await eventually(is_begun)
+        await eventually(is_another)
 
     async def _told(self) -> dict[bytes, bytes]:
         reply = await self.run("SENTINEL", "MASTER", MASTER)

@@ -89,7 +89,7 @@ async def run_systemd(folder: Path) -> AsyncIterator[Systemd]:
             async def answers() -> bool:
                 return (await manager.systemctl("show", "--property", "Version"))[0] == 0
 
-            await eventually(answers, 20.0)
+            await eventually(answers)
             yield manager
         finally:
             outer.kill()  # and with it the first process of the namespace, which ends the others
@@ -107,7 +107,7 @@ def _skip_where_there_is_none() -> None:
 
 async def _first_child(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = await eventually(lambda: children.read_text().split(), 20.0)
+    found = await eventually(lambda: children.read_text().split())
     return int(found[0])
 
 

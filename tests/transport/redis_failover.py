@@ -35,7 +35,7 @@ class Failover:
             up = told.get("master_link_status") == "up"
             return up and told["slave_repl_offset"] >= ours["master_repl_offset"]
 
-        await eventually(has_it, timeout=20)
+        await eventually(has_it)
 
     async def cut(self) -> None:
         """Cut replication."""

@@ -65,7 +65,7 @@ async def is_replaced(shards: RedisCluster, victim: ValkeyServer) -> None:
     async def has_no_slots() -> bool:
         return victim not in await shards.primaries(but=victim)
 
-    await eventually(has_no_slots, 20.0)
+    await eventually(has_no_slots)
 
 
 def message_id_of(record: Record) -> str:
@@ -99,7 +99,7 @@ class Traffic:
                 yield
                 self._ended.set()
                 await asyncio.gather(*senders)
-                await eventually(self._all_read, 20.0)
+                await eventually(self._all_read)
 
     def told(self) -> int:
         """Return the number of acknowledged messages."""
@@ -116,7 +116,7 @@ class Traffic:
                 len(some) >= before.get(n, 0) + each for n, some in now.items()
             )
 
-        await eventually(has_gone_on, 20.0)
+        await eventually(has_gone_on)
 
     def of(self, ids: Sequence[str], conversation: int) -> list[str]:
         """Return the messages of a conversation among ``ids``."""

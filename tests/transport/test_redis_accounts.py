@@ -100,7 +100,7 @@ async def test_records_deleted_ahead_of_too_many_to_count_are_lost_once_fewer_wa
         progress = await _progress(near)
         return (progress.lag, progress.lost) == (9_050, 2)
 
-    await eventually(are_counted, timeout=10)
+    await eventually(are_counted)
 
 
 async def test_lag_that_would_take_too_long_to_count_is_unknown_and_not_zero(

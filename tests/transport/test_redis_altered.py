@@ -85,7 +85,7 @@ async def test_the_first_look_is_at_the_start(near: RedisTransport) -> None:
     metrics, stop = process_metrics(), asyncio.Event()
     watch = AlteredLogs([near], metrics, timeout_seconds=5)
     running = asyncio.create_task(watch.run(stop))
-    await eventually(lambda: metrics.registry.get_sample_value(*_GAUGE) == 0, timeout=5)
+    await eventually(lambda: metrics.registry.get_sample_value(*_GAUGE) == 0)
     stop.set()
     await running
 
@@ -113,7 +113,7 @@ async def test_a_replica_with_other_settings_that_is_promoted_is_told(
                     return list(await log.alterations()) == [altered]
                 return False
 
-            await eventually(told, timeout=20)
+            await eventually(told)
 
 
 async def test_a_policy_that_evicts_nothing_of_a_log_is_not_told(

@@ -11,9 +11,10 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
-from transport.conformance.envelopes import contents, message, until
+from transport.conformance.envelopes import contents, message
 from transport.contract import Record, Topic
 from transport.redis import RedisTransport
 from transport.redis.append.own_appends import OwnAppends
@@ -21,7 +22,6 @@ from transport.redis.client.connections import RedisConnections
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.settings import TransportSettings
 
-PATIENCE = 10.0
 LONG = 30.0
 
 
@@ -48,7 +48,7 @@ async def _until_blocked(client: Redis) -> None:
     async def blocked() -> bool:
         return await _blocked(client) == 1
 
-    await until(blocked, patience=PATIENCE)
+    await eventually(blocked)
 
 
 async def test_an_append_rings_whoever_waits_for_that_stream_only(

@@ -13,10 +13,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler
-from transport.conformance.envelopes import message, until
+from transport.conformance.envelopes import message
 from transport.contract import DLQ_GROUP, DeadLetter, Reason, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
@@ -152,7 +153,7 @@ async def test_the_smallest_pool_serves_many_partitions_and_two_groups(
             for _ in range(5):
                 batch = [message("x", partition=p, of=transport) for p in range(32)]
                 await transport.publish(batch)
-            await until(lambda: len(worker.records) >= 160, patience=20.0)
+            await eventually(lambda: len(worker.records) >= 160)
             letter = DeadLetter(worker.records[0], Reason.REJECTED, "why", 1, "now")
             await transport.dead_letter([letter])
-            await until(lambda: len(letters.records) == 1, patience=20.0)
+            await eventually(lambda: len(letters.records) == 1)

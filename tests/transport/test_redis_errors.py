@@ -14,16 +14,15 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import DefaultParser
 
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import settle
-from transport.conformance.envelopes import message, messages, until
+from transport.conformance.envelopes import message, messages
 from transport.contract import WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.connection.errors import MEANING, is_wrong_server, translate
 from transport.redis.connection.rights import BETTER, LEAST
-
-PATIENCE = 10.0
 
 
 def test_no_exception_of_the_client_is_without_a_meaning() -> None:
@@ -150,7 +149,7 @@ async def test_a_server_that_can_not_save_is_named_as_the_reason(
         async def failed() -> bool:
             return bool((await client.info("persistence"))["rdb_last_bgsave_status"] == "err")
 
-        await until(failed, patience=PATIENCE)
+        await eventually(failed)
         (outcome,) = await near.publish([message("x", partition=0, of=near)])
         assert isinstance(outcome, TransportUnavailable)
         assert "disk" in str(outcome)
@@ -159,7 +158,7 @@ async def test_a_server_that_can_not_save_is_named_as_the_reason(
     async def saved() -> bool:
         return bool((await client.info("persistence"))["rdb_last_bgsave_status"] == "ok")
 
-    await until(saved, patience=PATIENCE)
+    await eventually(saved)
 
 
 async def test_a_wrong_password_is_told_without_telling_any(
@@ -183,7 +182,7 @@ async def test_a_password_that_is_asked_for_later_is_an_outage(
             (outcome,) = await near.publish([message("x", partition=0, of=near)])
             return isinstance(outcome, TransportUnavailable) and "REDIS_PASSWORD" in str(outcome)
 
-        await until(refused, patience=PATIENCE)
+        await eventually(refused)
     (outcome,) = await near.publish([message("after", partition=0, of=near)])
     assert isinstance(outcome, Appended)
 
@@ -243,7 +242,7 @@ async def test_a_loading_server_is_an_outage_and_nothing_is_appended(
                 (outcome,) = await near.publish([message("x", partition=1, of=near)])
                 return isinstance(outcome, TransportError) and "loading" in str(outcome)
 
-            await until(loading, patience=PATIENCE)
+            await eventually(loading)
             with pytest.raises(TransportUnavailable):
                 await near.read(Topic.MESSAGES, 0)
         finally:

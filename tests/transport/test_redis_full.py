@@ -14,12 +14,11 @@ from compose.local.valkey import ValkeyServer
 from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler
-from transport.conformance.envelopes import message, until
+from transport.conformance.envelopes import message
 from transport.contract import WORKER_GROUP, Appended, Topic
 from transport.errors import TransportUnavailable
 from transport.redis import RedisTransport
 
-PATIENCE = 20.0
 KEPT = 4
 """Seconds, in place of a minute, for which a full server keeps what is settled."""
 ROOM = 2 << 20
@@ -68,7 +67,7 @@ async def test_workers_that_start_on_a_full_server_drain_it_and_it_takes_appends
         async with RedisTransport.from_settings(short_settings(own_redis)) as another:
             worker = Settler(another)
             async with worker.working():
-                await until(lambda: len(worker.records) == count, patience=PATIENCE)
+                await eventually(lambda: len(worker.records) == count)
 
                 async def drained() -> bool:
                     progress = await another.progress(Topic.MESSAGES, group=WORKER_GROUP)
@@ -78,8 +77,8 @@ async def test_workers_that_start_on_a_full_server_drain_it_and_it_takes_appends
                     (outcome,) = await another.publish([message("x", partition=0, of=another)])
                     return isinstance(outcome, Appended)
 
-                await eventually(drained, timeout=PATIENCE)
-                await eventually(appends, timeout=PATIENCE)
+                await eventually(drained)
+                await eventually(appends)
                 # What such a server keeps of ours takes none of the room that was made.
                 assert (await client.info("memory"))["number_of_cached_scripts"] <= 1
                 assert time.monotonic() - began > KEPT - 0.5, "PostgreSQL may still lose their rows"

@@ -8,18 +8,17 @@ import pytest
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.support.redis_library import OTHER_FUNCTION, answers_append, replace_library
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler, settle
-from transport.conformance.envelopes import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import Appended, Topic
 from transport.errors import AppendUnknown
 from transport.redis import RedisTransport
 from transport.redis.client.connections import RedisConnections
 from transport.redis.client.functions import Functions, library_source
 from transport.settings import TransportSettings
-
-PATIENCE = 10.0
 
 
 async def test_a_flushed_library_is_loaded_again_in_the_middle_of_a_batch(
@@ -40,7 +39,7 @@ async def test_workers_do_not_notice_that_the_library_is_flushed(
         for i in range(20):
             await client.execute_command("FUNCTION", "FLUSH")
             await near.publish([message(str(i), partition=0, of=near)])
-            await until(lambda n=i + 1: len(worker.records) >= n, patience=PATIENCE)  # type: ignore[misc]
+            await eventually(lambda n=i + 1: len(worker.records) >= n)  # type: ignore[misc]
     assert contents(worker.records) == [str(i) for i in range(20)]
 
 
@@ -53,7 +52,7 @@ async def test_a_library_that_was_replaced_by_another_of_its_name_is_loaded_agai
             await replace_library(client, OTHER_FUNCTION)
             (outcome,) = await near.publish([message(str(i), partition=0, of=near)])
             assert isinstance(outcome, Appended), outcome
-            await until(lambda n=i + 1: len(worker.records) >= n, patience=PATIENCE)  # type: ignore[misc]
+            await eventually(lambda n=i + 1: len(worker.records) >= n)  # type: ignore[misc]
     assert contents(worker.records) == [str(i) for i in range(5)]
 
 
@@ -121,7 +120,7 @@ async def test_a_restart_without_persistence_is_survived(
             worker = Settler(near)
             async with worker.working():
                 await near.publish([message("before", partition=0, of=near)])
-                await until(lambda: len(worker.records) == 1, patience=PATIENCE)
+                await eventually(lambda: len(worker.records) == 1)
                 await server.kill()
                 await server.start()
 
@@ -129,9 +128,9 @@ async def test_a_restart_without_persistence_is_survived(
                     (outcome,) = await near.publish([message("after", partition=0, of=near)])
                     return isinstance(outcome, Appended)
 
-                await until(appended, patience=PATIENCE)
+                await eventually(appended)
                 # What the restart lost is appended again, and may come by itself.
-                await until(lambda: "after" in contents(worker.records), patience=PATIENCE)
+                await eventually(lambda: "after" in contents(worker.records))
             await near.publish([message("last", partition=1, of=near)])
             assert contents(await settle(near, 1, partition=1)) == ["last"]
     finally:

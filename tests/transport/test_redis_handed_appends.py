@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from transport.conformance.envelopes import contents, message, messages, stored, until
+from tests.support.eventually import eventually
+from transport.conformance.envelopes import contents, message, messages, stored
 from transport.contract import WORKER_GROUP, Topic
 from transport.errors import AppendUnknown
 from transport.message.envelope import Message
@@ -65,7 +66,7 @@ class Work:
             if beside is not None:
                 await append(beside, text)
             await append(transport, text)
-            await until(lambda t=text: t in self.got, patience=PATIENCE)  # type: ignore[misc]
+            await eventually(lambda t=text: t in self.got)  # type: ignore[misc]
             if text in self.handed:
                 break
             assert time.monotonic() < deadline, "it has to read each"
@@ -74,7 +75,7 @@ class Work:
 
     async def has(self, *texts: str) -> None:
         """Wait until it got these, in this order."""
-        await until(lambda: texts[-1] in self.got, patience=PATIENCE)
+        await eventually(lambda: texts[-1] in self.got)
         assert [text for text in self.got if text in texts] == list(texts)
 
 
@@ -185,10 +186,10 @@ async def test_a_log_that_was_deleted_takes_and_delivers_records(
     async with working(near) as work:
         await (client.delete(STREAM) if how == "stream" else client.flushall())
         await append(near, "one", "two")
-        await until(lambda: {"one", "two"} <= set(work.got), patience=PATIENCE)
+        await eventually(lambda: {"one", "two"} <= set(work.got))
         await append_as_stranger(near, client, "a stranger's")
         await append(near, "three")
-        await until(lambda: "three" in work.got, patience=PATIENCE)
+        await eventually(lambda: "three" in work.got)
         assert work.got.index("two") < work.got.index("a stranger's") < work.got.index("three")
         await work.is_handed(near)
 

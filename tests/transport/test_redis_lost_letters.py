@@ -18,8 +18,6 @@ from transport.contract import WORKER_GROUP, DeadLetter, Reason, Record, Topic, 
 from transport.errors import TransportError
 from transport.redis.keys import dead_letter_log
 
-PATIENCE = 20.0
-
 
 def _letter(record: Record) -> DeadLetter:
     return DeadLetter(
@@ -34,7 +32,7 @@ async def _has_letters(log: Transport, *texts: str) -> None:
         except TransportError:
             return False
 
-    await eventually(are_there, timeout=PATIENCE)
+    await eventually(are_there)
 
 
 async def test_a_letter_outlives_the_server_that_was_told_it_alone(failover: Failover) -> None:
@@ -53,7 +51,7 @@ async def test_a_letter_outlives_the_server_that_was_told_it_alone(failover: Fai
                 return False
             return True
 
-        await eventually(is_settled, timeout=PATIENCE)
+        await eventually(is_settled)
         await _has_letters(log, "bad")
 
 
@@ -68,7 +66,7 @@ async def test_letters_that_are_there_are_not_doubled(
         await log.dead_letter([_letter(two)])
         await failover.promote()
         await _has_letters(log, "one", "two")
-        await eventually(lambda: "lost 1 dead letters" in caplog.text, timeout=PATIENCE)
+        await eventually(lambda: "lost 1 dead letters" in caplog.text)
 
 
 async def test_a_letter_whose_second_append_got_no_reply_is_told_as_lost(
@@ -82,7 +80,7 @@ async def test_a_letter_whose_second_append_got_no_reply_is_told_as_lost(
         failover.proxy.lose_reply_to(b"_set_aside")
         await failover.promote()
         await _has_letters(log, "bad")
-        await eventually(lambda: "lost 1 dead letters" in caplog.text, timeout=PATIENCE)
+        await eventually(lambda: "lost 1 dead letters" in caplog.text)
         assert failover.proxy.lost_replies == 1
 
 
@@ -98,7 +96,7 @@ async def test_letters_that_are_there_are_not_doubled_after_a_long_outage(
         async def is_forgotten() -> bool:
             return await run(failover.primary, "EXISTS", *dead_letter_log().memories()) == 0
 
-        await eventually(is_forgotten, timeout=PATIENCE)
+        await eventually(is_forgotten)
         await failover.cut()
         await log.dead_letter([_letter(two)])
         await failover.promote()
@@ -120,7 +118,7 @@ async def test_a_letter_over_an_old_connection_outlives_the_failover(failover: F
         async def are_there() -> bool:
             return await run(failover.replica, "XLEN", "msg:dlq") == len(letters)
 
-        await eventually(are_there, timeout=PATIENCE)
+        await eventually(are_there)
 
 
 async def test_letters_are_appended_again_before_the_new_server_has_a_replica(

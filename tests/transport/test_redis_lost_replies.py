@@ -11,10 +11,11 @@ import contextlib
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.eventually import eventually
 from tests.support.fault_proxy import FaultProxy
 from tests.transport.settler import Settler
 from transport.clock import now
-from transport.conformance.envelopes import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import (
     WORKER_GROUP,
     Appended,
@@ -124,8 +125,8 @@ async def test_everything_goes_on_after_every_connection_was_reset(
                 (outcome,) = await far.publish([message(text, partition=0, of=far)])
                 return not isinstance(outcome, TransportError)
 
-            await until(sent, patience=PATIENCE)
-        await until(lambda: len(worker.records) >= 5, patience=PATIENCE)
+            await eventually(sent)
+        await eventually(lambda: len(worker.records) >= 5)
     assert contents(worker.records) == list("01234")
 
 

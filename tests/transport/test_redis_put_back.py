@@ -30,7 +30,7 @@ async def test_what_was_lost_and_appended_again_is_put_back(failover: Failover) 
         await _lose(failover, log, 5)
         await failover.promote()
         await append_at_last(log, "new")
-        progress = await eventually(lambda: _lost(log), timeout=20)
+        progress = await eventually(lambda: _lost(log))
         assert (progress.lost, progress.put_back, progress.lost_uncounted) == (5, 5, False)
         assert progress.lost_at is not None
         assert len(await texts(log)) == 7
@@ -50,7 +50,7 @@ async def test_what_was_put_back_after_a_deletion_does_not_heal_the_deletion(
     async with log_of(failover) as log:
         assert (await _progress(log)).lag == 4
         await run(failover.primary, "DEL", f"msg:stream:{P}")
-        deleted = await eventually(lambda: _lost(log), timeout=20)
+        deleted = await eventually(lambda: _lost(log))
         assert (deleted.lost, deleted.put_back) == (4, 0)
         await append(log, messages(["kept"], partition=P, of=log))
         await failover.cut()
@@ -94,7 +94,7 @@ async def test_what_is_gone_with_a_process_is_counted_exactly(failover: Failover
         await append(log, messages([f"lost-{n}" for n in range(8)], partition=P, of=log))
         await failover.promote()
         await append_at_last(log, "new")
-        await eventually(lambda: _lost(log), timeout=20)
+        await eventually(lambda: _lost(log))
         progress = await _progress(log)
         assert progress.lost - progress.put_back == 7
         assert not progress.lost_uncounted

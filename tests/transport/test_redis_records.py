@@ -29,8 +29,6 @@ from transport.redis.records import records, sort_key
 from transport.shadow.copies import mirrored
 from transport.shadow.origin import Origin
 
-PATIENCE = 10.0
-
 
 async def test_an_entry_of_any_bytes_dies_intact(near: RedisTransport, client: Redis) -> None:
     fields = [b"key", b"\xff\xfe", b"body", b"\x00\x01", b"\xc3(", b"\x80", b"empty", b""]

@@ -18,13 +18,12 @@ from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import Failover, log_of, run
 from tests.transport.settler import Settler
-from transport.conformance.envelopes import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import Appended, Record, Topic
 from transport.errors import TransportError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.redis.rescue.recent_appends import RecentAppends
 
-PATIENCE = 15.0
 AGAIN = "were appended again"
 
 
@@ -65,7 +64,7 @@ async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(
         worker = Settler(log)
         async with worker.working():
             await append(log, messages(["kept"], partition=0, of=log))
-            await until(lambda: len(worker.records) == 1, patience=PATIENCE)
+            await eventually(lambda: len(worker.records) == 1)
             await failover.cut()
             lost = messages([f"lost-{n}" for n in range(20)], partition=0, of=log)
             await append(log, lost)
@@ -73,7 +72,7 @@ async def test_workers_get_what_was_rescued_and_no_repeat_is_appended_beside_it(
             await append_at_last(log, "new")
             await log.publish(lost)
             assert (await texts(log)).count("lost-7") == 1
-            await until(lambda: "new" in contents(worker.records), patience=PATIENCE)
+            await eventually(lambda: "new" in contents(worker.records))
         assert list(dict.fromkeys(contents(worker.records))) == [
             "kept",
             *(f"lost-{n}" for n in range(20)),
@@ -117,12 +116,12 @@ async def test_what_was_trimmed_is_not_taken_for_lost(
         worker = Settler(log)
         async with worker.working():
             await append(log, messages(["x"] * 500, partition=0, of=log))
-            await until(lambda: len(worker.records) >= 500, patience=PATIENCE)
+            await eventually(lambda: len(worker.records) >= 500)
 
             async def trimmed() -> bool:
                 return len(await log.read(Topic.MESSAGES, 0)) < 400
 
-            await eventually(trimmed, timeout=PATIENCE)
+            await eventually(trimmed)
         await own_redis.restart()
         await append_at_last(log, "new")
         assert len(await log.read(Topic.MESSAGES, 0)) < 400
@@ -216,7 +215,7 @@ async def test_a_rescue_waits_as_long_as_the_new_server_refuses_writes(
                 await idle.ping()
             return "min-replicas-to-write" in str(outcome) and time.monotonic() > began + 1.5
 
-        await eventually(refused_for_long, timeout=PATIENCE)
+        await eventually(refused_for_long)
         await run(failover.replica, "CONFIG", "SET", "min-replicas-to-write", "0")
         await append_at_last(log, "newer")
         assert await texts(log) == ["kept", "lost", "newer"]
@@ -268,7 +267,7 @@ async def test_what_is_too_old_is_dropped_when_the_server_takes_a_write(
             await log.ping()
             return time.monotonic() > began + 0.1
 
-        await eventually(aged, timeout=PATIENCE)
+        await eventually(aged)
         await failover.promote()
         await append_at_last(log, "new")
         assert await texts(log) == ["new"]
@@ -288,7 +287,7 @@ async def test_no_replica_has_to_confirm_what_was_acknowledged_already(
             await log.publish(messages(["doubtful"], partition=1, of=log))
             return AGAIN in caplog.text or "given up" in caplog.text
 
-        await eventually(rescued, timeout=PATIENCE)
+        await eventually(rescued)
         assert await texts(log) == ["lost-0", "lost-1"]
     assert "given up" not in caplog.text
 
@@ -306,7 +305,7 @@ async def test_a_server_that_lives_on_under_another_id_has_nobody_wait(failover:
             told = await run(failover.primary, "INFO", "replication")
             return bool(told["master_replid"] != old)
 
-        await eventually(changed, timeout=PATIENCE)
+        await eventually(changed)
         failover.proxy.reset()
         refusals = await append_at_last(log, "new")
         assert not [text for text in refusals if "appended again first" in text]

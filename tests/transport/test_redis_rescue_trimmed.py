@@ -6,11 +6,9 @@ from tests.support.appends import append, append_at_last
 from tests.support.eventually import eventually
 from tests.transport.redis_failover import Failover, log_of, run
 from tests.transport.settler import Settler
-from transport.conformance.envelopes import contents, messages, until
+from transport.conformance.envelopes import contents, messages
 from transport.contract import Topic
 from transport.redis.keys import messages_log
-
-PATIENCE = 20.0
 
 
 async def test_a_process_that_hears_late_brings_records_older_than_all_others(
@@ -26,14 +24,14 @@ async def test_a_process_that_hears_late_brings_records_older_than_all_others(
         worker = Settler(log)
         async with worker.working():
             await append(log, messages(["x"] * 500, partition=0, of=log))
-            await until(lambda: len(worker.records) >= 500, patience=PATIENCE)
+            await eventually(lambda: len(worker.records) >= 500)
 
             async def trimmed() -> bool:
                 return len(await log.read(Topic.MESSAGES, 0)) < 400
 
-            await eventually(trimmed, timeout=PATIENCE)
+            await eventually(trimmed)
             await append_at_last(late, "newer")
-            await until(lambda: "newer" in contents(worker.records), patience=PATIENCE)
+            await eventually(lambda: "newer" in contents(worker.records))
         assert contents(worker.records)[-2:] == ["late", "newer"]
 
 
@@ -47,7 +45,7 @@ async def test_an_overwritten_memory_does_not_end_a_rescue(failover: Failover) -
             async def trimmed() -> bool:
                 return len(await log.read(Topic.MESSAGES, 0)) < 400
 
-            await eventually(trimmed, timeout=PATIENCE)
+            await eventually(trimmed)
         for memory in messages_log(log.partitions).memories():
             await run(failover.primary, "SET", memory, "overwritten")
         await failover.cut()

@@ -17,7 +17,6 @@ from transport.contract import Appended
 from transport.redis import RedisTransport
 
 _PARTITIONS = 6
-_PATIENCE = 30.0
 _AGAIN = "were appended again"
 
 
@@ -83,7 +82,7 @@ async def test_workers_get_what_a_shard_lost(shards: RedisCluster) -> None:
             def all_came() -> bool:
                 return "new" in contents(worker.records)
 
-            await eventually(all_came, timeout=_PATIENCE)
+            await eventually(all_came)
         in_order = list(dict.fromkeys(contents(worker.records)))
         assert in_order == ["kept", *lost, "new"]
 
@@ -126,11 +125,11 @@ async def test_a_shard_fails_over_while_an_append_waits_for_the_rescue_of_anothe
             (outcome,) = await log.publish(messages(["refused"], partition=partition, of=log))
             return "appended again first" in str(outcome)
 
-        await eventually(lambda: waits_for(elsewhere), timeout=_PATIENCE)
+        await eventually(lambda: waits_for(elsewhere))
         both = [message("both", partition=p, of=log) for p in (0, elsewhere)]
         appending = asyncio.create_task(log.publish(both))
         await shards.run(near_replica, "CLUSTER", "FAILOVER", "TAKEOVER")
-        await eventually(lambda: waits_for(0), timeout=_PATIENCE)
+        await eventually(lambda: waits_for(0))
         outcome, _ = await appending
         for replica in (near_replica, far_replica):
             await shards.run(replica, "CONFIG", "SET", "min-replicas-to-write", "0")

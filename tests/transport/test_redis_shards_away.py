@@ -81,7 +81,7 @@ async def test_a_shard_that_is_away_keeps_no_other_from_being_read_and_published
                     return all(progress[p].floor and progress[p].lag == 0 for p in healthy)
                 return False
 
-            await eventually(are_settled, 20.0)
+            await eventually(are_settled)
             for server in gone:
                 await server.start()
             await shards.is_whole()
@@ -160,7 +160,7 @@ async def test_a_server_that_hangs_does_not_delay_the_look_for_a_promoted_one(
         try:
             await transport.publish([message("lost", partition=0, of=transport)])
             monkeypatch.setattr(cluster_map, "ask_for_slots", ask_for_slots)
-            await eventually(lambda: len(looks) > 6, 30.0)
+            await eventually(lambda: len(looks) > 6)
         finally:
             for server in hung:
                 await server.resume()
@@ -184,6 +184,6 @@ async def test_a_process_that_only_looks_at_its_health_finds_a_promoted_server(
                     return True
                 return False
 
-            await eventually(is_well, 20.0)
+            await eventually(is_well)
         finally:
             await victim.resume()

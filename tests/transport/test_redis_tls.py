@@ -23,8 +23,6 @@ from transport.errors import ConfigurationError, TransportUnavailable
 from transport.redis import RedisTransport
 from transport.settings import TransportSettings
 
-PATIENCE = 10.0
-
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
@@ -163,7 +161,7 @@ async def _over_tls(cluster: RedisCluster, certificate: Certificate) -> AsyncIte
             told = [await cluster.run(it, "CLUSTER", "SLOTS") for it in cluster.servers]
             return all({it[2][1] for it in slots} == set(ports) for slots in told)
 
-        await eventually(announced, timeout=20)
+        await eventually(announced)
         yield ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
@@ -174,7 +172,7 @@ async def _appended(transport: RedisTransport, text: str) -> None:
         outcomes = await transport.publish(some)
         return all(isinstance(outcome, Appended | Remembered) for outcome in outcomes)
 
-    await eventually(all_are, timeout=20)
+    await eventually(all_are)
 
 
 async def test_plain_text_to_a_tls_port_is_an_outage_that_names_the_setting(tls_port: int) -> None:

@@ -10,15 +10,15 @@ import pytest
 from redis.asyncio import Redis
 
 from compose.local.valkey import ValkeyServer
+from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler, settle
-from transport.conformance.envelopes import contents, messages, until
+from transport.conformance.envelopes import contents, messages
 from transport.contract import DLQ_GROUP, WORKER_GROUP, Appended, DeadLetter, Reason, Topic
 from transport.errors import TransportError
 from transport.redis import RedisTransport
 from transport.redis.keys import trimmed
 
-PATIENCE = 10.0
 STREAM = "msg:stream:0"
 NODE = 100  # entries in a node of a stream (stream-node-max-entries): whole nodes are trimmed
 
@@ -36,12 +36,12 @@ async def test_settled_records_go_when_there_are_more_than_are_to_be_kept(
         worker = Settler(transport, batch=50)
         async with worker.working():
             await transport.publish(messages(["x"] * 3000, partition=0, of=transport))
-            await until(lambda: len(worker.records) == 3000, patience=PATIENCE)
+            await eventually(lambda: len(worker.records) == 3000)
 
             async def short() -> bool:
                 return bool(500 <= await client.xlen(STREAM) <= 500 + NODE)
 
-            await until(short, patience=PATIENCE)
+            await eventually(short)
         stands = await transport.read(Topic.MESSAGES, 0, limit=5000)
         assert stands[-1].offset == worker.records[-1].offset
 
@@ -71,18 +71,18 @@ async def test_settled_records_go_when_they_are_old(own_redis: ValkeyServer, cli
         assert await transport.reaches(Topic.MESSAGES, 0, after=None)
         worker = Settler(transport, batch=200)
         async with worker.working():
-            await until(lambda: len(worker.records) == 1000, patience=PATIENCE)
+            await eventually(lambda: len(worker.records) == 1000)
 
             async def going() -> bool:
                 return bool(await client.xlen(STREAM) < 1000)
 
-            await until(going, patience=PATIENCE)
+            await eventually(going)
             assert time.monotonic() - began > 1.0, "not before their time"
 
             async def gone() -> bool:
                 return bool(await client.xlen(STREAM) <= NODE)
 
-            await until(gone, patience=PATIENCE)
+            await eventually(gone)
         offsets = [record.offset for record in worker.records]
         first = (await transport.read(Topic.MESSAGES, 0, limit=1))[0].offset
         last_gone = offsets[offsets.index(first) - 1]
@@ -212,13 +212,13 @@ async def test_trimming_does_not_disturb_the_counting_of_lag(
         for turn in range(1, 4):
             async with worker.working():
                 await transport.publish(messages(["x"] * 400, partition=0, of=transport))
-                await until(_read(worker, 405 * turn - 5), patience=PATIENCE)
+                await eventually(_read(worker, 405 * turn - 5))
 
                 async def worked_off() -> bool:
                     left = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0].lag
                     return left == 0 and bool(await client.xlen(STREAM) <= NODE)
 
-                await until(worked_off, patience=PATIENCE)
+                await eventually(worked_off)
             await transport.publish(messages(["y"] * 5, partition=0, of=transport))
             progress = (await transport.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
             assert (progress.lag, progress.lost) == (5, 0)

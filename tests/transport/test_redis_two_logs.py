@@ -8,9 +8,10 @@ from functools import partial
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from tests.support.eventually import eventually
 from tests.transport.settler import Settler, settle
 from transport.clock import now
-from transport.conformance.envelopes import contents, messages, until
+from transport.conformance.envelopes import contents, messages
 from transport.contract import DLQ_GROUP, WORKER_GROUP, DeadLetter, Reason, Remembered, Topic
 from transport.redis import RedisTransport
 from transport.registry import create
@@ -55,9 +56,9 @@ async def test_each_is_worked_off_trimmed_and_counted_by_itself(
         for log in logs:
             await log.publish(messages([f"{log.name} {i}" for i in range(20)], partition=3, of=log))
         for log, worker in zip(logs, workers, strict=True):
-            await until(lambda w=worker: len(w.records) == 20, patience=20.0)  # type: ignore[misc]
+            await eventually(lambda w=worker: len(w.records) == 20)  # type: ignore[misc]
             assert contents(worker.records) == [f"{log.name} {i}" for i in range(20)]
-            await until(partial(_is_worked_off, log), patience=20.0)
+            await eventually(partial(_is_worked_off, log))
     for log in logs:
         progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert [part.appended for part in progress] == [0, 0, 0, 20, 0, 0][: log.partitions]

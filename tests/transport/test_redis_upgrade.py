@@ -15,11 +15,10 @@ from tests.support.eventually import eventually
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import run
 from tests.transport.settler import Settler, settle
-from transport.conformance.envelopes import contents, messages, until
+from transport.conformance.envelopes import contents, messages
 from transport.contract import WORKER_GROUP, Topic
 from transport.redis import RedisTransport
 
-_PATIENCE = 20.0
 _LAST_COMMON = (7, 3)
 
 
@@ -49,7 +48,7 @@ async def _read_on(server: ValkeyServer) -> None:
         worker = Settler(log)
         worker.positions[0] = progress.floor or ""
         async with worker.working():
-            await until(lambda: len(worker.records) >= 7, patience=_PATIENCE)
+            await eventually(lambda: len(worker.records) >= 7)
         assert contents(worker.records) == list("defghij")
         progress, *_ = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
         assert (progress.lag, progress.lost, progress.appended) == (0, 0, 10)
@@ -81,6 +80,6 @@ async def test_a_newer_server_follows_as_a_replica_and_is_promoted(
             told = await run(replica, "INFO", "replication")
             return told["master_link_status"] == "up" and told["slave_repl_offset"] >= sent
 
-        await eventually(has_it, timeout=_PATIENCE)
+        await eventually(has_it)
         await run(replica, "REPLICAOF", "NO", "ONE")
         await _read_on(replica)

@@ -20,7 +20,7 @@ from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings
 from tests.transport.redis_failover import Failover, pair, run
 from tests.transport.settler import Settler, settle
-from transport.conformance.envelopes import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import (
     WORKER_GROUP,
     Appended,
@@ -84,7 +84,7 @@ async def _publish_at_last(log: RedisTransport, texts: list[str]) -> None:
             (outcome,) = await log.publish([envelope])
             return not isinstance(outcome, TransportError)
 
-        await eventually(appended, timeout=PATIENCE)
+        await eventually(appended)
 
 
 async def test_a_worker_gets_all_that_is_accepted_afterwards(
@@ -94,22 +94,22 @@ async def test_a_worker_gets_all_that_is_accepted_afterwards(
     worker = Settler(log)
     async with worker.working():
         await log.publish(messages([f"kept-{n}" for n in range(30)], partition=0, of=log))
-        await until(lambda: len(worker.records) == 30, patience=PATIENCE)
-        await until(partial(_is_settled, log), patience=PATIENCE)
+        await eventually(lambda: len(worker.records) == 30)
+        await eventually(partial(_is_settled, log))
         await failover.cut()
         lost = messages([f"lost-{n}" for n in range(20)], partition=0, of=log)
         await log.publish(lost)
-        await until(lambda: len(worker.records) == 50, patience=PATIENCE)
+        await eventually(lambda: len(worker.records) == 50)
         await failover.promote()
         accepted = [f"new-{n}" for n in range(40)]
         async with _transport(failover) as another:  # which knows of none of these
             for text in accepted:
                 await _publish_at_last(another, [text])
-        await until(lambda: contents(worker.records)[-1] == accepted[-1], patience=PATIENCE)
+        await eventually(lambda: contents(worker.records)[-1] == accepted[-1])
         got = contents(worker.records)
         assert [text for text in dict.fromkeys(got) if text.startswith("new")] == accepted
         assert {type(it) for it in await log.publish(lost)} == {Appended}, "nothing remembers them"
-        await until(partial(_is_settled, log), patience=PATIENCE)
+        await eventually(partial(_is_settled, log))
 
 
 async def test_what_was_lost_unread_is_counted_and_outlives_the_process(
@@ -130,7 +130,7 @@ async def test_what_was_lost_unread_is_counted_and_outlives_the_process(
             return (await _progress(log)).lost > 0
         return False
 
-    await until(counted, patience=PATIENCE)
+    await eventually(counted)
     records = await log.read(Topic.MESSAGES, 0, after=kept.offset)
     assert contents(records) == [f"new-{n}" for n in range(25)]
     lost = (await _progress(log)).lost
@@ -185,7 +185,7 @@ async def test_no_new_record_gets_the_id_of_one_that_is_known_to_be_lost(
         except TransportUnavailable:
             return False
 
-    await eventually(counted, timeout=PATIENCE)
+    await eventually(counted)
     (new,) = await log.publish([message("new", partition=0, of=log)])
     assert isinstance(lost, Appended)
     assert isinstance(new, Appended)
@@ -258,8 +258,8 @@ async def test_a_server_that_kept_everything_went_back_nowhere(tmp_path: Path) -
                 for turn in range(4):
                     await log.publish(messages(["x"] * 150, partition=0, of=log))
                     expected = 150 * (turn + 1)
-                    await until(lambda n=expected: len(worker.records) >= n, patience=PATIENCE)
-                    await until(partial(_is_settled, log), patience=PATIENCE)
+                    await eventually(lambda n=expected: len(worker.records) >= n)
+                    await eventually(partial(_is_settled, log))
                     if turn == 0:
                         await server.kill()
                         await server.start()
@@ -267,12 +267,12 @@ async def test_a_server_that_kept_everything_went_back_nowhere(tmp_path: Path) -
                         await run(server, "XTRIM", "msg:stream:0", "MAXLEN", "0")
                     elif turn == 2:
                         (outcome,) = await log.publish([message("gone", partition=0, of=log)])
-                        await until(lambda: len(worker.records) >= 451, patience=PATIENCE)
-                        await until(partial(_is_settled, log), patience=PATIENCE)
+                        await eventually(lambda: len(worker.records) >= 451)
+                        await eventually(partial(_is_settled, log))
                         assert isinstance(outcome, Appended)
                         await run(server, "XDEL", "msg:stream:0", outcome.offset)
 
-                await until(partial(_is_settled, log), patience=PATIENCE)
+                await eventually(partial(_is_settled, log))
             assert (await _progress(log)).lost == 0
     finally:
         await server.stop()

@@ -210,7 +210,7 @@ class Contract:
             assert found == self._rows(), f"{len(found)} rows"
             return True
 
-        await eventually(all_there, 30.0)
+        await eventually(all_there)
 
     def _rows(self) -> list[tuple[str, str]]:
         return sorted(

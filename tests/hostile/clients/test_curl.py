@@ -68,7 +68,7 @@ async def _one_row(served: Served, key: str) -> None:
         )
         return [row["content"] for row in rows] == ["from curl"]
 
-    await eventually(there, 20.0)
+    await eventually(there)
 
 
 @pytest.mark.parametrize(

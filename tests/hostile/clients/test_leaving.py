@@ -56,7 +56,7 @@ async def test_its_last_answers_say_that_the_connection_is_closed(start: Start) 
         assert "connection" not in (await fast.post("/api/messages", json=_BODY)).headers
         assert "connection" not in (await asgi.get("/healthz")).headers
         running.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: _is(probe, "/readyz", 503), 20.0)
+        await eventually(lambda: _is(probe, "/readyz", 503))
         for _ in range(2):  # on the old connection, and on a new one
             for answer in (
                 await fast.post("/api/messages", json=_BODY),

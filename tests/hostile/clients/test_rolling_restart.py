@@ -48,7 +48,7 @@ class Load:
         async def enough() -> bool:
             return self.statuses[202] >= wanted
 
-        await eventually(enough, 60.0)
+        await eventually(enough)
 
     async def _send(self, number: int) -> None:
         sent = 0
@@ -107,7 +107,7 @@ async def test_a_rolling_restart_shows_no_client_an_error(
         )
         return load.accepted == {str(row["id"]) for row in rows}
 
-    await eventually(all_there, 60.0)
+    await eventually(all_there)
 
 
 async def _has_its_share(service: ForkedService) -> None:
@@ -116,4 +116,4 @@ async def _has_its_share(service: ForkedService) -> None:
     async def some() -> bool:
         return await service.metric("stream_enqueue_total") > 0
 
-    await eventually(some, 30.0)
+    await eventually(some)

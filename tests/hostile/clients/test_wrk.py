@@ -35,7 +35,7 @@ async def test_every_request_of_wrk_is_accepted_and_is_one_row(
         rows = await served.pool.fetch("SELECT id FROM messages WHERE sender_id = 'wrk'")
         return set(ids) <= {str(row["id"]) for row in rows}
 
-    await eventually(all_there, 60.0)
+    await eventually(all_there)
 
 
 def _answers(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -69,7 +69,7 @@ async def test_nothing_is_lost_or_reordered_while_postgresqls_clock_is_set(
                 assert [it["level"] for it in status["health"]] == ["ok"], status["health"]
                 return True
 
-            await eventually(is_calm, timeout=60)
+            await eventually(is_calm)
             assert (await client.get("/readyz")).json()["status"] == "ready"
 
 

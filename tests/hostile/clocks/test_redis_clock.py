@@ -7,16 +7,16 @@ import time
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.eventually import eventually
 from tests.support.stepped_clock import SteppedClock
 from tests.transport.redis_backend import short_settings
 from tests.transport.settler import Settler, settle
-from transport.conformance.envelopes import contents, message, messages, until
+from transport.conformance.envelopes import contents, message, messages
 from transport.contract import WORKER_GROUP, Appended, Remembered, Topic
 from transport.redis import RedisTransport
 from transport.redis.keys import messages_log
 
 HOUR = 3600
-PATIENCE = 10.0
 MEMORIES = messages_log(4).memories()
 
 
@@ -28,7 +28,7 @@ async def _set(clock: SteppedClock, client: Redis, seconds: int) -> None:
         now, _ = await client.time()
         return abs(now - time.time() - seconds) < HOUR / 2
 
-    await until(shown, patience=PATIENCE)
+    await eventually(shown)
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
@@ -49,7 +49,7 @@ async def test_nothing_is_lost_or_reordered_while_the_clock_is_set(
             progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
             return all(part.lag == 0 for part in progress)
 
-        await until(all_settled, patience=PATIENCE)
+        await eventually(all_settled)
         progress = await log.progress(Topic.MESSAGES, group=WORKER_GROUP)
     assert [(part.lost, part.oldest_age) for part in progress] == [(0, 0.0)] * 4
     for partition in range(4):
@@ -83,7 +83,7 @@ async def test_what_is_settled_is_trimmed_an_hour_early_and_nothing_else(
         await log.publish_positions(Topic.MESSAGES, {0: last.offset}, group=WORKER_GROUP)
         return bool(await client.xlen("msg:stream:0") < 400)
 
-    await until(trimmed, patience=PATIENCE)
+    await eventually(trimmed)
     progress = (await log.progress(Topic.MESSAGES, group=WORKER_GROUP))[0]
     assert (progress.lag, progress.lost) == (100, 0)
     assert contents(await settle(log, 100, after=last)) == texts[300:]

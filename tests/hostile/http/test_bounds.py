@@ -288,7 +288,7 @@ async def test_a_client_that_posts_and_reads_nothing_is_not_served_for_ever(site
             await loop.sock_sendall(raw, post() * 100)
 
     flooding = asyncio.create_task(flood())
-    await eventually(flooding.done, 30)
+    await eventually(flooding.done)
     assert isinstance(flooding.exception(), ConnectionError)
     raw.close()
     await eventually(lambda: len(here.connections) == 0)

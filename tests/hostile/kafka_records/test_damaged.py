@@ -101,7 +101,7 @@ async def test_a_batch_that_does_not_tell_where_it_ends_is_waited_for_alone(
             with pytest.raises(Unreadable, match=f"{where}: let another replica lead"):
                 await kafka_transport.ping()
             damage_batch(kafka_server, topic, 0, offset=1, at=_LENGTH_AT, by=was)
-            await eventually(lambda: contents(damaged.records) == _of(0, 1, 2, 3), 20.0)
+            await eventually(lambda: contents(damaged.records) == _of(0, 1, 2, 3))
             await kafka_transport.ping()
             await _settle(kafka_transport, damaged.records[-1])
     assert [(it.lag, it.lost) for it in await _progress(kafka_transport)] == [(0, 0), (0, 0)]
@@ -119,7 +119,7 @@ async def test_a_damaged_batch_is_a_dead_letter(
     damage_batch(kafka_server, topic, 0, offset=1, at=-2, by=b"\xff")
     records = await kafka_transport.read(Topic.MESSAGES, 0)
     async with KafkaConsumers.running(kafka_transport, database_pool) as site:
-        await site.settled(within=30)
+        await site.settled()
         rows, (letter,) = await site.rows(), await site.letters()
         assert worker_probe(site.worker, required=True)().status == "up"
     assert rows == _of(0, 1, 3)

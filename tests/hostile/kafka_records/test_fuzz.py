@@ -27,7 +27,6 @@ from tests.support.kafka_consumers import KafkaConsumers, good
 from tests.support.record_batches import CODECS, Raw, RawProducer, encode_batch
 from transport.kafka import KafkaTransport
 
-_WITHIN = 30.0
 _numbers = count(1)
 
 _bytes = st.one_of(
@@ -153,7 +152,7 @@ async def _fuzz(
     before = {s: _count(site, s) for s in ("persisted", "duplicate", "dead_lettered")}
     letters = await site.pool.fetchval("SELECT count(*) FROM dead_letters")
     sent, told = await _write(producer, topic, batches, next(_numbers))
-    await site.settled(within=_WITHIN)
+    await site.settled()
     rows = set(await site.rows())
     assert not [content for content in sent if content not in rows], "a good neighbour is no row"
     after = {s: _count(site, s) - before[s] for s in before}

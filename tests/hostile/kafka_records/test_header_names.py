@@ -32,7 +32,7 @@ async def test_it_is_a_dead_letter_to_the_byte_and_its_neighbours_are_rows(
         batches.append((number % 2, batch))
     for partition, batch in batches:
         await producer.append(topic, partition, batch)
-    await site.settled(within=30)
+    await site.settled()
     assert await site.rows() == ["good 1", "good 2"] * len(CODECS)
     letters = await site.letters()
     assert [letter["reason"] for letter in letters] == ["undecodable"] * len(CODECS)
@@ -50,7 +50,7 @@ async def test_a_message_with_such_a_header_is_a_row(
     """Its body has all that is stored; a header that is not read takes nothing from it."""
     one = good("conversation", 1)._replace(headers=_HEADERS)
     await producer.append(kafka_settings.kafka_topic, 0, encode_batch([one]))
-    await site.settled(within=20)
+    await site.settled()
     assert (await site.rows(), await site.letters()) == (["good 1"], [])
 
 

@@ -25,13 +25,13 @@ def _noise(size: int) -> bytes:
 
 
 async def _between_good_ones(
-    site: KafkaConsumers, producer: RawProducer, topic: str, batch: bytes, *, within: float = 40
+    site: KafkaConsumers, producer: RawProducer, topic: str, batch: bytes
 ) -> None:
     """Append a batch between two messages; return when all is settled and those two are rows."""
     before, after = (encode_batch([good("c", number)]) for number in (1, 2))
     for encoded in (before, batch, after):
         await producer.append(topic, 0, encoded)
-    await site.settled(within=within)
+    await site.settled()
     assert await site.rows() == ["good 1", "good 2"]
 
 
@@ -105,7 +105,7 @@ async def test_a_dead_letter_topic_that_somebody_made_smaller_gets_smaller_lette
         {"max.message.bytes": "200000"},
     )
     batch = encode_batch([Raw(key=b"k", value=_noise(_MIB))])
-    await _between_good_ones(site, producer, kafka_settings.kafka_topic, batch, within=60)
+    await _between_good_ones(site, producer, kafka_settings.kafka_topic, batch)
     (letter,) = await site.letters()
     assert 50_000 < len(letter["body"]) < 200_000
 

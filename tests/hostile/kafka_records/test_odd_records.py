@@ -61,7 +61,7 @@ async def test_odd_records_between_good_ones(
     for record in [*rows, *dead, good("c", 11)]:
         await producer.append(topic, 0, encode_batch([record]))
     await producer.append(topic, 1, encode_batch([*rows[3:], *dead], compression="snappy"))
-    await site.settled(within=40)
+    await site.settled()
     assert sorted(await site.rows()) == sorted(f"good {number}" for number in range(1, 12))
     assert [letter["reason"] for letter in await site.letters()] == ["undecodable"] * 8
 
@@ -77,7 +77,7 @@ async def test_a_record_that_aiokafka_puts_elsewhere_hides_no_other(
     for number in range(3, 6):
         await producer.append(topic, 0, encode_batch([far]))
         await producer.append(topic, 0, encode_batch([good("c", number)]))
-    await site.settled(within=20)
+    await site.settled()
     assert await site.rows() == [f"good {number}" for number in range(1, 6)]
     letters = await site.letters()
     assert [bytes(letter["record_key"]) for letter in letters] == [key] * 4
@@ -96,7 +96,7 @@ async def test_any_timestamp_where_somebody_lets_producers_give_it(
     )
     batch = encode_batch([good("c", 1), Raw(value=b"no JSON"), good("c", 2)], timestamp=timestamp)
     await producer.append(kafka_settings.kafka_topic, 0, batch)
-    await site.settled(within=20)
+    await site.settled()
     assert await site.rows() == ["good 1", "good 2"]
     assert len(await site.letters()) == 1
 
@@ -148,7 +148,7 @@ async def test_partitions_that_were_added_by_hand_are_persisted_and_told_of(
         ):
             batch = encode_batch([good("c", number)])
             await producer.append(kafka_settings.kafka_topic, 3, batch)
-            await eventually(lambda site=site, n=number: _has(site, n), 20.0)
+            await eventually(lambda site=site, n=number: _has(site, n))
             state = worker_probe(site.worker, required=True)()
             assert (state.status, "STREAM_PARTITIONS: 2, 3 are" in state.detail) == (
                 "degraded",
@@ -193,5 +193,5 @@ async def test_a_topic_with_too_few_partitions_is_not_ready_until_it_has_them(
                 )
             return False
 
-        await eventually(well, 20.0)
+        await eventually(well)
         assert len(await transport.read(Topic.MESSAGES, 1)) == 1

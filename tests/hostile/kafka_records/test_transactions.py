@@ -74,8 +74,8 @@ async def test_what_is_committed_becomes_rows_and_what_is_aborted_does_not(
         async def stored() -> bool:
             return await site.rows() == ["good 1", "good 2", "good 5"]
 
-        await eventually(stored, 20.0)  # the coordinator writes the marker after it has answered
-        await site.settled(within=20)
+        await eventually(stored)  # the coordinator writes the marker after it has answered
+        await site.settled()
         began = time.monotonic()
         while time.monotonic() - began < _STALLED:
             await site.transport.ping()
@@ -98,7 +98,7 @@ async def test_a_partition_of_markers_alone_has_no_lag_before_anybody_reads_it(
     async def marked() -> bool:
         return (await _progress(kafka_transport)).held == 0
 
-    await eventually(marked, 20.0)
+    await eventually(marked)
     progress = await _progress(kafka_transport)
     assert (progress.lag, progress.oldest_age, progress.held) == (0, 0.0, 0)
     backlog = Backlog(kafka_transport, database_pool, limit=1000)
@@ -137,7 +137,7 @@ async def _abort(settings: TransportSettings, *, megabytes: int) -> None:
                 part.held == 0 for part in await transport.progress(Topic.MESSAGES, group="x")
             )
 
-        await eventually(marked, 20.0)
+        await eventually(marked)
 
 
 async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
@@ -158,7 +158,7 @@ async def test_what_was_aborted_in_one_partition_keeps_no_other_waiting(
         lags.append((await _progress(kafka_transport)).lag)
         return lags[-1] == 0
 
-    await eventually(passed, 20.0)
+    await eventually(passed)
     assert lags == sorted(lags, reverse=True)
     reader.look_within = 0.0
     assert (await _progress(kafka_transport)).lag == 0, "it is looked through once"
@@ -191,7 +191,7 @@ async def test_an_open_transaction_delays_its_partition_and_nothing_is_lost_or_o
             with pytest.raises(TransportUnavailable, match="transaction"):
                 await messages.find(ours[0].message_id, content=False)
             await producer.commit_transaction()
-        await site.settled(within=20)
+        await site.settled()
     assert await site.rows() == ["good 1", "ours 1", "ours 2", "elsewhere"]
     assert "Replacing" not in caplog.text
 
@@ -215,7 +215,7 @@ async def test_reading_back_passes_over_markers_and_what_was_aborted(
         found = await kafka_transport.read(Topic.MESSAGES, 0)
         return found if len(found) >= 3 else None
 
-    records = await eventually(committed, 20.0)
+    records = await eventually(committed)
     assert len(records) == 3
     assert list(await kafka_transport.read_back(Topic.MESSAGES, 0, limit=2)) == records[1:]
     assert list(await kafka_transport.read_back(Topic.MESSAGES, 0)) == records

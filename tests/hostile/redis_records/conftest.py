@@ -116,7 +116,7 @@ class Site:
         ((_, stands),) = await self.client.execute_command("XRANGE", "msg:dlq", "-", "+")
         return list(stands)
 
-    async def settled(self, within: float = 15.0) -> None:
+    async def settled(self) -> None:
         """Return once everything in the log is acknowledged, dead letters too."""
 
         async def nothing_left() -> bool:
@@ -132,7 +132,7 @@ class Site:
             assert not left, f"not acknowledged: {left}"
             return True
 
-        await eventually(nothing_left, timeout=within)
+        await eventually(nothing_left)
 
     def counted(self) -> dict[str, int]:
         """Return the number of records that the worker finished with, by outcome."""

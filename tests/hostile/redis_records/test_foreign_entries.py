@@ -212,7 +212,7 @@ async def test_what_another_consumer_of_our_group_took_is_persisted_all_the_same
         )  # fmt: skip
         return bool(taken)
 
-    await eventually(stolen, timeout=20, every=0.001)
+    await eventually(stolen, every=0.001)
     after = await site.good(0, 0)
     await site.settled()
     assert {first, *after} <= await site.rows()
@@ -327,7 +327,7 @@ async def test_a_letter_that_redis_takes_no_more_is_cut_and_its_partition_goes_o
         at = await site.add(0, b"key", b"k", b"body", body, b"small", b"kept")
         await site.client.config_set(name, 1 << 20)
         good = await site.good(0)
-        await site.settled(within=30)
+        await site.settled()
     except ResponseError:
         pytest.fail("the server does not let it be set")
     finally:
@@ -351,7 +351,7 @@ async def test_a_letter_that_is_cut_keeps_no_letter_beside_it_from_the_log(site:
             both.xadd("msg:stream:0", {"body": b"x" * (3 << 20)})
             both.config_set(name, 1 << 20)
             small, large, _ = await both.execute()
-        await site.settled(within=30)
+        await site.settled()
     except ResponseError:
         pytest.fail("the server does not let it be set")
     finally:

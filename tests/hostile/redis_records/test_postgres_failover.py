@@ -75,7 +75,7 @@ async def pair(tmp_path: Path, migrated_postgres: Path) -> AsyncIterator[Pair]:
     try:
         await primary.start()
         await standby.start()
-        await eventually(lambda: _run(primary, _IN_STEP), timeout=20)
+        await eventually(lambda: _run(primary, _IN_STEP))
         yield Pair(primary, standby)
     finally:
         await standby.stop()
@@ -98,7 +98,7 @@ async def test_the_next_host_is_asked_when_the_first_was_demoted(
             await load.goes_on(100)
             await pair.fail_over()
             before = int(str(await _count(pair.primary)))
-            await eventually(lambda least=before: _grows(pair.primary, least), timeout=20)
+            await eventually(lambda least=before: _grows(pair.primary, least))
             await load.goes_on(50)
     deployment.database_url = pair.primary.url_of(DATABASE)
     final = await deployment.assert_promises_held()
@@ -120,7 +120,7 @@ async def test_a_host_that_hangs_is_left_for_the_one_that_was_promoted(
             await _run(pair.standby, "SELECT pg_promote()")
             before = int(str(await _count(pair.standby)))
             began = time.monotonic()
-            await eventually(lambda: _grows(pair.standby, before), timeout=30)
+            await eventually(lambda: _grows(pair.standby, before))
             took = time.monotonic() - began
             await load.goes_on(50)
         finally:

@@ -38,14 +38,14 @@ class Pair:
         """Make the replica one, and return when it has everything."""
         async with _client(self.replica) as replica:
             await replica.execute_command("REPLICAOF", self.primary.host, self.primary.port)
-        await eventually(self._in_step, timeout=20)
+        await eventually(self._in_step)
 
     async def fail_over(self) -> None:
         """Exchange the roles, with nothing lost and no session cut, and move the address."""
         async with _client(self.primary) as primary, _client(self.replica) as replica:
             # What is sent to the old primary meanwhile waits, and is then refused.
             await primary.execute_command("CLIENT", "PAUSE", 20_000, "WRITE")
-            await eventually(self._in_step, timeout=20)
+            await eventually(self._in_step)
             await replica.execute_command("REPLICAOF", "NO", "ONE")
             await primary.execute_command("REPLICAOF", self.replica.host, self.replica.port)
             self.primary, self.replica = self.replica, self.primary
@@ -144,7 +144,7 @@ async def _quiet_since(deployment: Deployment, moment: float) -> None:
         attempts = deployment.history.attempts
         return [a for a in attempts if a.sent > moment and a.ended < time.monotonic()]
 
-    await eventually(lambda: len(later()) > 50, timeout=20)
+    await eventually(lambda: len(later()) > 50)
     failed = [a.detail for a in later() if a.outcome is Outcome.UNKNOWN]
     assert not failed, f"{len(failed)} of {len(later())}: {failed[0]}"
 
@@ -162,7 +162,7 @@ async def test_one_refusal_replaces_every_connection(pair: Pair, transport: Redi
     await asyncio.sleep(1.0)  # a connection that is younger is kept whatever it answers
     before = pair.proxy.connections
     await pair.fail_over()
-    await eventually(lambda: _appends(transport), timeout=RECOVERED_SECONDS)
+    await eventually(lambda: _appends(transport))
     many = [transport.publish([message(f"{i}", partition=1, of=transport)]) for i in range(20)]
     outcomes = [outcome for (outcome,) in await asyncio.gather(*many)]
     assert all(isinstance(outcome, Appended) for outcome in outcomes), outcomes
@@ -180,7 +180,7 @@ async def test_one_refusal_replaces_every_connection(pair: Pair, transport: Redi
             ours = [c for c in await old.client_list() if c["cmd"] != "client|list"]
             return [c for c in ours if "S" not in c["flags"] and "M" not in c["flags"]] == []
 
-    await eventually(none_is_left, timeout=PATIENCE)
+    await eventually(none_is_left)
 
 
 async def test_a_promoted_replica_without_our_functions_gets_them(
@@ -192,7 +192,7 @@ async def test_a_promoted_replica_without_our_functions_gets_them(
     async with _client(pair.primary) as client:
         await client.execute_command("FUNCTION", "FLUSH")
 
-    await eventually(lambda: _appends(transport), timeout=RECOVERED_SECONDS)
+    await eventually(lambda: _appends(transport))
 
 
 async def test_a_primary_cut_off_from_its_replicas_is_left_when_the_address_moves(
@@ -206,7 +206,7 @@ async def test_a_primary_cut_off_from_its_replicas_is_left_when_the_address_move
         await new.execute_command("REPLICAOF", "NO", "ONE")
         pair.proxy.lead_to(pair.replica.host, pair.replica.port)
         await old.config_set("min-replicas-to-write", 1)
-        await eventually(lambda: _appends(transport), timeout=RECOVERED_SECONDS)
+        await eventually(lambda: _appends(transport))
 
 
 async def test_a_server_that_stays_unfit_costs_no_connection_for_each_command(

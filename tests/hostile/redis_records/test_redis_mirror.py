@@ -47,7 +47,7 @@ async def _destroyed(deployment: Deployment, load: Load) -> None:
     await deployment.log.server.kill()
     shutil.rmtree(deployment.log.server.data_dir)
     refused = load.unanswered
-    await eventually(lambda: load.unanswered > refused + 20, timeout=20)
+    await eventually(lambda: load.unanswered > refused + 20)
 
 
 async def _persisted(deployment: Deployment) -> None:
@@ -62,7 +62,7 @@ async def _persisted(deployment: Deployment) -> None:
             for part, end in zip(progress, ends, strict=True)
         )
 
-    await eventually(passed, timeout=30)
+    await eventually(passed)
 
 
 async def _retire(deployment: Deployment, worker: ForkedService, folder: Path) -> None:
@@ -71,7 +71,7 @@ async def _retire(deployment: Deployment, worker: ForkedService, folder: Path) -
     async def orphaned() -> bool:
         return await worker.metric("stream_leftover", transport="redis") == 1
 
-    await eventually(orphaned, timeout=20)
+    await eventually(orphaned)
     command = await Crossfade.fork(
         "migrate", "retire", "redis", "--lost", "--why", "its machine burnt", "--yes",
         cwd=folder, **worker.environment,
@@ -84,7 +84,7 @@ async def _retire(deployment: Deployment, worker: ForkedService, folder: Path) -
             await worker.metric("migration_unexpected_settings") == 0
         )
 
-    await eventually(is_well, timeout=20)
+    await eventually(is_well)
 
 
 async def test_a_machine_and_its_disk_are_destroyed_and_nothing_acknowledged_is_lost(
@@ -133,5 +133,5 @@ async def test_machines_are_destroyed_one_after_another_while_processes_are_chan
             await process.restart(**changed)
         await load.goes_on(300)
     deployment.log = _log(third)
-    final = await deployment.assert_promises_held(within=60)
+    final = await deployment.assert_promises_held()
     assert {row.transport for row in final.rows} == {"redis", "redis.b", "redis.c"}

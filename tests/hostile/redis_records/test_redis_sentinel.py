@@ -31,8 +31,6 @@ from transport.redis.connection.locator import SentinelLocator, StaticLocator
 from transport.settings import TransportSettings
 
 NewRedis = Callable[..., Awaitable[ValkeyServer]]
-PATIENCE = 20.0
-WITHIN = 5.0
 
 
 class Watched:
@@ -59,7 +57,7 @@ class Watched:
                 and told["master_link_status"] == "up"
             )
 
-        await eventually(follows, timeout=30)
+        await eventually(follows)
         await self.sentinel.knows_replicas(1)
 
 
@@ -117,12 +115,12 @@ async def test_appends_and_reads_follow_the_primary(
         else:
             await old.kill()
         # How long the sentinels take is theirs: those of Redis 7 take some seconds.
-        await eventually(lambda: _is_another(watched, old), timeout=30)
-        await eventually(lambda: _appends(transport), timeout=WITHIN)
+        await eventually(lambda: _is_another(watched, old))
+        await eventually(lambda: _appends(transport))
         (outcome,) = await transport.publish([message("after", partition=0, of=transport)])
         assert isinstance(outcome, Appended)
 
-        await eventually(lambda: "after" in contents(worker.records), timeout=PATIENCE)
+        await eventually(lambda: "after" in contents(worker.records))
 
 
 async def test_connections_to_another_server_are_left_when_a_new_one_is_made(
@@ -133,7 +131,7 @@ async def test_connections_to_another_server_are_left_when_a_new_one_is_made(
         old = await watched.primary()
         await old.suspend()
         try:
-            await eventually(lambda: _appends(transport), timeout=WITHIN + 2)
+            await eventually(lambda: _appends(transport))
         finally:
             await old.resume()
 
@@ -142,7 +140,7 @@ async def test_connections_to_another_server_are_left_when_a_new_one_is_made(
                 told = await client.client_list()
             return not [it for it in told if it["db"] == "1" and it["cmd"] != "client|list"]
 
-        await eventually(none_is_left, timeout=PATIENCE)
+        await eventually(none_is_left)
 
 
 async def test_a_replica_that_a_sentinel_names_is_not_taken_for_the_primary(
@@ -212,7 +210,7 @@ async def test_an_append_counts_once_the_replicas_have_it(watched: Watched) -> N
             return not isinstance((await transport.publish([envelope]))[0], AppendUnknown)
 
         envelope = message("first", partition=0, of=transport)
-        await eventually(partial(counts, envelope), timeout=PATIENCE)
+        await eventually(partial(counts, envelope))
         again = message("second", partition=0, of=transport)
         await replica.suspend()
         try:
@@ -224,7 +222,7 @@ async def test_an_append_counts_once_the_replicas_have_it(watched: Watched) -> N
                 assert isinstance(outcome, AppendUnknown), "it may be on the primary alone"
         finally:
             await replica.resume()
-        await eventually(partial(counts, again), timeout=PATIENCE)
+        await eventually(partial(counts, again))
         async with _client(primary) as client:
             await client.execute_command("FUNCTION", "FLUSH")
             assert await _appends(transport), "sent again, and waited for again"
@@ -259,7 +257,7 @@ async def _fail_over_under_load(
             old = await watched.primary()
             if how == "killed":
                 await old.kill()
-                await eventually(lambda old=old: _is_another(watched, old), timeout=30)
+                await eventually(lambda old=old: _is_another(watched, old))
                 await old.start()
             else:
                 await watched.sentinel.fail_over()
@@ -284,7 +282,7 @@ async def _quiet_since(deployment: Deployment, moment: float) -> None:
         attempts = deployment.history.attempts
         return [a for a in attempts if a.sent > moment and a.ended < time.monotonic()]
 
-    await eventually(lambda: len(later()) > 20, timeout=20)
+    await eventually(lambda: len(later()) > 20)
     failed = [a.detail for a in later() if a.outcome is Outcome.UNKNOWN]
     assert not failed, f"{len(failed)} of {len(later())}: {failed[0]}"
 

@@ -97,7 +97,7 @@ async def test_a_primary_that_the_sentinels_no_longer_name_is_left_at_once(
         async def is_left() -> bool:
             return bool(await redis.run(1, "XLEN", "msg:stream:0") > old)
 
-        await eventually(is_left, timeout=10)
+        await eventually(is_left)
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -110,7 +110,7 @@ async def test_a_primary_that_the_sentinels_no_longer_name_is_left_at_once(
     assert (state.status, state.required) == ("degraded", False)
     assert "two primaries" in state.detail
     redis.heal()
-    await eventually(lambda: not log.server_warnings(), timeout=60)
+    await eventually(lambda: not log.server_warnings())
     assert (await probe()).status == "up"
 
 
@@ -124,10 +124,10 @@ async def test_sentinels_that_do_not_answer_stop_nothing(
     await _warns(log, "1 of 3 sentinels")
     assert await appends.one()
     await redis.servers[0].cut_connections()
-    await eventually(appends.one, timeout=10)
+    await eventually(appends.one)
     for sentinel in redis.sentinels[1:]:
         await sentinel.start()
-    await eventually(lambda: not log.server_warnings(), timeout=60)
+    await eventually(lambda: not log.server_warnings())
 
 
 async def test_a_minority_of_the_sentinels_is_never_followed(
@@ -181,7 +181,7 @@ async def test_what_the_sentinels_notice_late_is_refused_or_lost_and_counted(
                 await asyncio.sleep(0.5)
             await promoting
             named = len(appends.acknowledged)
-            await eventually(lambda: len(appends.acknowledged) > named + 500, timeout=30)
+            await eventually(lambda: len(appends.acknowledged) > named + 500)
         finally:
             running.cancel()
             await asyncio.wait([running])
@@ -214,19 +214,19 @@ async def test_a_partition_of_a_minute_loses_no_message(
         given = {"REDIS_HOST": "", "REDIS_PORT": "", **redis.environment()}
         ingresses, workers = await deployment.run(workers=2, **given)
         async with deployment.load(ingresses) as load:
-            await load.goes_on(2000, within=60)
+            await load.goes_on(2000)
             redis.cut()
             began = time.monotonic()
             promoted = await redis.promoted()
             await asyncio.gather(ingresses[0].restart(), workers[0].restart())
             await load.goes_on(500)
             for ingress in ingresses:
-                await eventually(partial(_shows_two_primaries, ingress), timeout=30)
+                await eventually(partial(_shows_two_primaries, ingress))
             await asyncio.sleep(began + _PARTITION_SECONDS - time.monotonic())
             redis.heal()
             await load.goes_on(500)
         deployment.log.server = redis.servers[promoted]  # where the verdict is read
-        await deployment.assert_promises_held(except_for=_is_between_processes, within=60)
+        await deployment.assert_promises_held(except_for=_is_between_processes)
         await deployment.stop()
 
 
@@ -248,4 +248,4 @@ async def _shows_two_primaries(ingress: ForkedService) -> bool:
 
 
 async def _warns(log: RedisTransport, words: str) -> None:
-    await eventually(lambda: any(words in it for it in log.server_warnings() or ()), timeout=30)
+    await eventually(lambda: any(words in it for it in log.server_warnings() or ()))
