@@ -171,12 +171,17 @@ async def test_the_old_log_is_read_first_again_when_the_rows_below_its_mark_are_
     """The new log's position is untouched, so only the chain keeps its worker from reading on."""
     lost, kept, late = some("lost", 25), some("kept", 1), some("late", 3)
     await append(transport, *lost)
-    await mirrored(transport, other)
+    chain = await mirrored(transport, other)
     earlier = await database_pool.fetchrow("SELECT * FROM log_chain")
     # Nothing but its next statement shows this worker what was lost.
     worker = start(log=other, member="w2", stream_poll_interval_ms=5000)
     follower = follow()
-    await eventually(partial(drained, transport))
+
+    async def is_open() -> bool:
+        await chain.load()
+        return chain.now.is_unbounded(other.name)
+
+    await eventually(is_open)
     await follower.stop()
     await mirror(transport, other, *kept)
     await eventually(lambda: worker.count("persisted") == 1)
