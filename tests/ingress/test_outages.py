@@ -27,7 +27,7 @@ async def breakable(new_postgres, start):
     url = await server.create_database("breakable")
     await upgrade(url)
     pool = await connect(PersistenceSettings(database_url=url))
-    yield server, await start(pool=pool, ingress_lookup_timeout_ms=200)
+    yield server, await start(pool=pool, ingress_lookup_timeout_ms=2000)
     pool.terminate()
 
 
@@ -50,7 +50,7 @@ async def test_messages_are_accepted_without_postgresql(breakable, how: str) -> 
         began = time.monotonic()
         assert (await service.post(message(number))).status_code == 202
         took.append(time.monotonic() - began)
-    assert statistics.median(took) < 0.2
+    assert statistics.median(took) < 2.0
     # The id needs no database, and the log remembers what it was answered.
     repeat = await service.post(message(1))
     assert (repeat.status_code, repeat.json()["messageId"]) == (200, first["messageId"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -43,10 +42,9 @@ async def test_what_comes_in_time_is_returned_or_raised():
 
 
 async def test_who_asks_is_told_in_time_though_the_asking_has_not_ended():
-    slow, began = Slow(), time.monotonic()
+    slow = Slow()
     with pytest.raises(TimeoutError):
         await answer(slow.ask(), within=0.05)
-    assert time.monotonic() - began < 10
     await slow.cut_off.wait()
     assert not slow.ended.is_set()
     slow.may_end.set()

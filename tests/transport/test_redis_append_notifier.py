@@ -19,10 +19,16 @@ from transport.contract import Record, Topic
 from transport.redis import RedisTransport
 from transport.redis.append.own_appends import OwnAppends
 from transport.redis.client.connections import RedisConnections
+from transport.redis.delivery import append_notifier
 from transport.redis.delivery.append_notifier import AppendNotifier
 from transport.settings import TransportSettings
 
-LONG = 30.0
+LONG = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def a_blocking_read_lasts_longer_than_any_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(append_notifier, "_BLOCK_MS", int(LONG * 1000))
 
 
 @pytest_asyncio.fixture
@@ -71,22 +77,18 @@ async def test_a_wait_that_begins_during_a_read_is_heard_at_once(
     async with AppendNotifier(connections, _none_under_way) as bell:
         first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
         await _until_blocked(client)
-        began = time.monotonic()
         await client.xadd("second", {"k": "v"})
         assert await bell.wait("second", after="0-0", seconds=LONG)
-        assert time.monotonic() - began < 4.0, "the blocking read lasts 5 s"
         assert not first.done()
 
 
 async def test_waiting_reads_share_one_connection(near: RedisTransport, client: Redis) -> None:
     waits = [asyncio.create_task(_next(near, partition)) for partition in range(near.partitions)]
     await _until_blocked(client)
-    began = time.monotonic()
     for partition in (2, 0, 3, 1):
         await near.publish([message(str(partition), partition=partition, of=near)])
         assert contents(await waits[partition]) == [str(partition)]
         assert await _blocked(client) <= 1
-    assert time.monotonic() - began < 4.5, "no wait was missed: a read lasts 5 s"
 
 
 async def test_a_busy_stream_does_not_keep_the_read_returning(
@@ -202,10 +204,8 @@ async def test_it_works_for_users_who_may_not_unblock_clients(
         async with AppendNotifier(connections, _none_under_way) as bell:
             first = asyncio.create_task(bell.wait("first", after="0-0", seconds=LONG))
             await _until_blocked(client)
-            began = time.monotonic()
             await client.xadd("second", {"k": "v"})
             assert await bell.wait("second", after="0-0", seconds=LONG)
-            assert time.monotonic() - began < 4.0
             await client.xadd("first", {"k": "v"})
             assert await first
     finally:
@@ -213,6 +213,7 @@ async def test_it_works_for_users_who_may_not_unblock_clients(
         await client.execute_command("ACL", "DELUSER", "weak")
 
 
+@pytest.mark.quiet
 async def test_records_are_read_within_milliseconds_when_idle(near: RedisTransport) -> None:
     delays, after = [], None
     for i in range(30):
@@ -262,9 +263,7 @@ async def test_a_wait_that_was_cut_off_after_it_was_rung_passes_over_nothing(
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         if waiting.cancelled():
-            began = time.monotonic()
             (record,) = await _next(near, 1, after)
-            assert time.monotonic() - began < LONG / 2
         else:
             (record,) = waiting.result()
         assert contents([record]) == [f"{n}"]
@@ -349,7 +348,5 @@ async def test_an_append_that_gets_no_answer_delays_a_ring_by_a_moment(
     async with AppendNotifier(connections, appends.answered) as bell:
         foreign = asyncio.create_task(bell.wait("foreign", after="0-0", seconds=LONG))
         await _until_blocked(client)
-        began = time.monotonic()
         await client.xadd("foreign", {"k": "v"})
         assert await foreign
-        assert time.monotonic() - began < LONG / 2

@@ -142,7 +142,7 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
             )
             assert isinstance(outcome, TransportError)
             assert all(isinstance(other, Appended) for other in others)
-        assert loop.time() - began < 2, "a second each, as the first time"
+        assert loop.time() - began < 5, "a second each, as the first time"
         got: dict[str, float] = {}
         async with reading(transport, got):  # it goes on asking for what is there
             await eventually(lambda: len(got) >= PARTITIONS - 1)
@@ -157,7 +157,7 @@ async def test_a_move_that_stops_halfway_holds_up_nobody_else(shards: RedisClust
                 assert isinstance(other, Appended)
                 await eventually(lambda: envelope.message_id in got)
                 took.append(loop.time() - began)
-            assert sorted(took)[2] < 0.8, "a stuck slot holds up each tick, or each read"
+            assert sorted(took)[2] < 1, "a stuck slot holds up each tick, or each read"
         while await shards.move_keys(slot, source, to):
             pass
         await shards.end_move(slot, source, to)

@@ -100,9 +100,7 @@ async def test_a_restart_that_lost_nothing_appends_nothing(
     async with RedisTransport.from_settings(short_settings(own_redis)) as log:
         await append(log, messages([f"{n}" for n in range(50)], partition=0, of=log))
         await own_redis.restart()
-        began = time.monotonic()
         await append_at_last(log, "new")
-        assert time.monotonic() - began < 2.0
         assert await texts(log) == [*(f"{n}" for n in range(50)), "new"]
     assert AGAIN not in caplog.text
 

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import itertools
 import json
-import time
 from typing import NamedTuple
 
 import pytest
@@ -124,10 +123,8 @@ async def test_several_messages_go_over_one_connection(served: Served) -> None:
 
 async def test_http_2_by_prior_knowledge_is_refused_at_once(served: Served) -> None:
     """Only HTTP/1.1 is spoken here; a proxy in front may speak HTTP/2 (docs/proxies.md)."""
-    began = time.monotonic()
     result = await _curl("-v", "--http2-prior-knowledge", f"{served.url}/healthz")
     assert result.code != 0
-    assert time.monotonic() - began < 10
     assert "GOAWAY, error=13," in result.err  # HTTP_1_1_REQUIRED
 
 

@@ -230,10 +230,8 @@ async def test_a_body_that_trickles_is_ended(site: Any, path: str) -> None:
             await asyncio.sleep(0.05)
 
     going_on = asyncio.create_task(go_on())
-    begun = time.monotonic()
     found = answers(await _all(reader))
     assert [answer.status for answer in found] == [408]
-    assert time.monotonic() - begun < 8
     going_on.cancel()
     writer.close()
     await eventually(lambda: len(here.connections) == 0)
