@@ -1,6 +1,6 @@
 """The rights of our user on the topics and the groups, as the broker tells them (KIP-430).
 
-Without this question, a missing right would show only when the first append or claim fails.
+Without this question, a missing right would show only when the first append or position fails.
 """
 
 from __future__ import annotations
