@@ -229,11 +229,11 @@ async def test_the_least_rights_that_the_error_asks_for_are_enough(
 async def test_a_loading_server_is_an_outage_and_nothing_is_appended(
     own_redis: ValkeyServer, near: RedisTransport, client: Redis
 ) -> None:
-    # The server answers every 1024 commands while it loads: these keep it loading for 20 s, unless
+    # The server answers every 1024 commands while it loads: these keep it loading for 4 s, unless
     # the test has seen enough before.
     await near.publish(messages(["x"] * 20_000, partition=0, of=near))
     async with (
-        _changed(client, "key-load-delay", "1000"),
+        _changed(client, "key-load-delay", "200"),
         Redis(host=own_redis.host, port=own_redis.port, socket_timeout=None) as reloader,
     ):
         reload = asyncio.ensure_future(reloader.execute_command("DEBUG", "LOADAOF"))
