@@ -146,7 +146,7 @@ def main() -> None:
         if not (told := explained(error)):
             _fault()
         fail(told)
-    except Exception:  # noqa: BLE001 - a fault of ours
+    except Exception:  # noqa: BLE001 - the last frame: it prints the traceback, escaped
         _fault()
     sys.exit(status)
 

@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from ingress.schema.problems import OVERLOADED, Problem
+from otel.rounds import completed
 from transport.contract import WORKER_GROUP, Progress, Topic, Transport
 from transport.errors import TransportError
 
@@ -145,10 +146,9 @@ class Admission:
                 self._readings.clear()  # no messages came, so there is nothing to decide
                 continue
             taken = self._taken
-            try:
-                await self.look()
-            except Exception:  # noqa: BLE001 - the next reading may succeed
-                _log.exception("Admission: the log's progress could not be read; will retry")
+            await completed(
+                self.look(), _log, "Admission: the log's progress could not be read; will retry"
+            )
 
     def _seen(self, progress: Sequence[Progress]) -> _LogReading | None:
         appended = acknowledged = 0

@@ -167,7 +167,7 @@ class MessageExchange:
             status, given, ack = self._post.answer(message, self._correlation)
         except Problem as problem:
             self._refuse(problem)
-        except Exception:  # noqa: BLE001 - the tick must go on, and the client be answered
+        except Exception:  # noqa: BLE001 - the tick has other clients to answer, too
             _log.exception(
                 "Answer failed: unhandled exception; the client is answered 500",
                 message_id=message.message_id,

@@ -23,6 +23,7 @@ from ingress.accept.submission import Stored, Submission
 from ingress.schema.responses import AckState
 from ingress.shared_query import SharedQuery, Waiting
 from otel.metrics import Metrics
+from persistence.errors import PersistenceError
 from persistence.metrics import IdempotencyMetrics
 from persistence.store.lookup import StoredAnswer
 from transport.contract import Remembered, Transport
@@ -102,8 +103,8 @@ class Repeats:
             for message_id, row in list(rows.items()):
                 if not self._row_lookup.may_answer(row):
                     first[message_id] = remembered(rows.pop(message_id))
-        except Exception:  # noqa: BLE001 - the append fails too then, and answers the client
-            _log.exception("Look for repeats failed: unhandled exception; contents are uploaded")
+        except PersistenceError:  # not an outage; the group commit asks again
+            _log.exception("Look for repeats failed; contents are uploaded")
             return
         for message_id, future in waiting.items():
             future.set_result(_Known(rows.get(message_id), first.get(message_id)))

@@ -9,11 +9,13 @@ of recent keys. Rows that come in time cost no read.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
 
 from ingress.accept.recent_keys import RecentKeys
+from otel.rounds import completed
 from transport.contract import WORKER_GROUP, Progress, Record, Topic, Transport
 from transport.errors import DecodeError, TransportError
 from transport.message.envelope import HEADER_MESSAGE_ID, Message, decode
@@ -64,13 +66,16 @@ class UnreadKeys:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._read_late_partitions()
-            except TransportError:
-                pass  # an append fails as well then, and reports it
-            except Exception:  # noqa: BLE001 - the next round may succeed
-                _log.exception("Unread keys could not be read: unhandled exception; will retry")
+            await completed(
+                self._read_if_possible(),
+                _log,
+                "Unread keys could not be read: unhandled exception; will retry",
+            )
             await asyncio.sleep(_EVERY)
+
+    async def _read_if_possible(self) -> None:
+        with suppress(TransportError):  # an append fails as well then, and reports it
+            await self._read_late_partitions()
 
     async def _read_late_partitions(self) -> None:
         progress = await self._transport.progress(Topic.MESSAGES, group=WORKER_GROUP)

@@ -174,7 +174,7 @@ class Uploads:
             await self.place(message, payload, data)
         except Problem as problem:
             message.verdict = problem
-        except Exception:  # noqa: BLE001 - logged, and the client is answered
+        except Exception:  # noqa: BLE001 - must not cancel the uploads of the others
             _log.exception(
                 "Upload failed: unhandled exception; the client is answered 500", **_named(message)
             )

@@ -9,6 +9,7 @@ import structlog
 
 from ingress.console.sampler import Sampler, with_role
 from ingress.console.views import Hour, HourPoint, Status
+from otel.rounds import completed
 
 __all__ = ["LastHour"]
 
@@ -71,13 +72,14 @@ class LastHour:
         while True:
             due = max(due + self._step, loop.time())
             await asyncio.sleep(due - loop.time())
-            try:
-                point = _point(await self._sampler.glance())
-            except Exception:  # noqa: BLE001 - leaves a gap in the charts; the next may succeed
-                _log.exception("Console sample failed: its charts get a gap; will retry")
-                continue
-            if not self._points or self._points[-1].at != point.at:
-                self._points.append(point)
+            await completed(
+                self._add_point(), _log, "Console sample failed: its charts get a gap; will retry"
+            )
+
+    async def _add_point(self) -> None:
+        point = _point(await self._sampler.glance())
+        if not self._points or self._points[-1].at != point.at:
+            self._points.append(point)
 
 
 def _point(status: Status) -> HourPoint:

@@ -34,6 +34,7 @@ from ingress.console.views import (
 )
 from ingress.schema.responses import encode
 from otel.figures import quantile
+from otel.rounds import completed
 from persistence.database.pool import Pool, using
 from persistence.errors import Outage
 from persistence.fleet import migration_state
@@ -173,10 +174,9 @@ class Sampler:
                 last_seen = began
             elif began - last_seen > self._linger:
                 break  # the next client starts a new task
-            try:
-                await self._take()
-            except Exception:  # noqa: BLE001 - clients see an old time; the next may succeed
-                _log.exception("Console sample failed: its figures are stale; will retry")
+            await completed(
+                self._take(), _log, "Console sample failed: its figures are stale; will retry"
+            )
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
 
     async def _fresh(self, *, noted: bool = True, age: float | None = None) -> Status:

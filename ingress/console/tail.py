@@ -19,6 +19,7 @@ import structlog
 
 from ingress.console.records import RecordPage, page_of
 from ingress.web.key_entries import ApiKey
+from otel.rounds import completed
 from persistence.database.pool import Pool
 from persistence.errors import Outage
 from persistence.reads.content_text import content_text
@@ -234,13 +235,15 @@ class Tail:
     async def _run(self) -> None:
         while self._followers and not self._closed:
             began = time.monotonic()
-            try:
-                await self._look()
-                await self._settle()
-            except Exception:  # noqa: BLE001 - clients see the error; the next may succeed
+            if not await completed(
+                self._read_on(), _log, "Console tail failed: the log was not read; will retry"
+            ):
                 self._error = "the reading failed; the service's log says how"
-                _log.exception("Console tail failed: the log was not read; will retry")
             await asyncio.sleep(max(0.05, self._interval - (time.monotonic() - began)))
+
+    async def _read_on(self) -> None:
+        await self._look()
+        await self._settle()
 
     async def _look(self) -> None:
         """Read the records appended since the last read, and offer them to the clients."""

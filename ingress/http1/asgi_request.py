@@ -119,7 +119,7 @@ class AsgiRequest:
         """Run the application for this request; answer 500 if it returns without an answer."""
         try:
             await app(scope, self.receive, self.send)
-        except Exception:  # noqa: BLE001 - the client has to be answered
+        except Exception:  # noqa: BLE001 - an application may raise any; answered 500 below
             _log.exception(
                 "Request failed: unhandled exception", method=scope["method"], path=scope["path"]
             )

@@ -11,6 +11,7 @@ from persistence.database.failover import direct_of, end, leave_if_outdated
 from persistence.database.pool import Connection, Pool
 from persistence.database.servers import Servers
 from persistence.database.translation import translated
+from persistence.errors import PersistenceError
 
 __all__ = ["elected", "is_held"]
 
@@ -83,13 +84,14 @@ async def _try(connection: Connection, what: str) -> bool:
 
 async def _unlock(connection: Connection, what: str) -> None:
     try:
-        async with asyncio.timeout(_WITHIN):
-            await connection.execute(_UNLOCK, _CLASS, what)
+        with translated():
+            async with asyncio.timeout(_WITHIN):
+                await connection.execute(_UNLOCK, _CLASS, what)
     except asyncio.CancelledError:
         # The statement may never be executed. The pool would keep the lock with the connection.
         end(connection)
         raise
-    except Exception:  # noqa: BLE001 - cut off in the middle of a statement, or gone already
+    except PersistenceError:  # it was cut off in the middle of a statement, or is gone already
         end(connection)  # and with it the lock
 
 

@@ -32,6 +32,8 @@ class SeveralObjects:
     def __init__(self, obstore: Any, client: Any) -> None:
         self._obstore = obstore
         self._client = client
+        # A single read of such an object meets the error as well, and reports it.
+        self._failures = (obstore.exceptions.BaseError, OSError)
 
     async def contents(
         self, payloads: Sequence[Payload], *, seconds: float
@@ -56,7 +58,7 @@ class SeveralObjects:
                 )
             except FileNotFoundError:
                 continue
-            except Exception:  # noqa: BLE001 - a read of it alone meets the error as well
+            except self._failures:
                 return  # a refused read ends no other; a store that is out ends all
             content = memoryview(data)
             if len(content) == payload.bytes and sha256(content).hexdigest() == payload.sha256:
@@ -68,7 +70,7 @@ class SeveralObjects:
                 meta = await self._obstore.head_async(self._client, payload.key)
             except FileNotFoundError:
                 continue
-            except Exception:  # noqa: BLE001 - a look at it alone meets the error as well
+            except self._failures:
                 return
             there[index] = meta["size"] == payload.bytes
 

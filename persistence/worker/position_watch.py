@@ -59,7 +59,7 @@ class PositionWatch:
                 await self._check(stop)
             except Stopping:
                 return
-            except Exception:  # noqa: BLE001 - a defect here must not end persisting
+            except Exception:  # noqa: BLE001 - the partitions in use do not need this check
                 _log.exception("Positions of idle partitions not checked; will retry")
 
     async def _check(self, stop: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ from ingress.console.health.wording import alarms_in, with_remedy
 from ingress.console.sampler import Sampler
 from ingress.console.views import Sentence
 from ingress.readiness import ComponentState, Probe
+from otel.rounds import completed
 
 __all__ = ["alarms_probe"]
 
@@ -29,20 +30,19 @@ def alarms_probe(sampler: Sampler, *, timeout_seconds: float) -> Probe:
     ``timeout_seconds``, the answer is that of the sample before.
     """
     latest: Sequence[Sentence] | None = None
-    sampling: asyncio.Task[None] | None = None
+    sampling: asyncio.Task[bool] | None = None
 
     async def sample() -> None:
         nonlocal latest
-        try:
-            age = 0.0 if latest else _AGE_SECONDS  # the end of an alarm is shown at once
-            latest = alarms_in((await sampler.glance(age=age)).health)
-        except Exception:  # noqa: BLE001 - readiness must answer
-            _log.exception("The alarms of the service could not be read; will retry")
+        age = 0.0 if latest else _AGE_SECONDS  # the end of an alarm is shown at once
+        latest = alarms_in((await sampler.glance(age=age)).health)
 
     async def probe() -> ComponentState:
         nonlocal sampling
         if sampling is None or sampling.done():
-            sampling = asyncio.create_task(sample())
+            sampling = asyncio.create_task(
+                completed(sample(), _log, "The alarms of the service could not be read; will retry")
+            )
         await asyncio.wait([sampling], timeout=timeout_seconds)
         if latest is None:
             return ComponentState("service", "up", False, "The alarms are not known yet.")

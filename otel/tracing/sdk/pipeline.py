@@ -59,8 +59,7 @@ class SpanPipeline:
                 made = self.readable(span)
                 for queue in queues:
                     queue.add(made)
-            except Exception:  # noqa: BLE001 - logged with its traceback
-                # An error in tracing must not fail the message that is traced.
+            except Exception:  # noqa: BLE001 - must not fail the message that is traced
                 self._counts.export_failed.inc()
                 _log.exception("Span dropped: unhandled exception", span=span.name)
 
