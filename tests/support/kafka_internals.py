@@ -21,7 +21,7 @@ from transport.kafka import KafkaTransport
 from transport.kafka.loss.identity import _MetadataResponse
 from transport.kafka.producer.produce import Produce
 from transport.kafka.producer.producer import PartitionQueue, Producer
-from transport.kafka.read_ahead import read_ahead
+from transport.kafka.read_ahead import fetcher
 from transport.kafka.read_ahead.fetches import fetch_request
 
 __all__ = [
@@ -98,7 +98,7 @@ def note_fetches(patch: pytest.MonkeyPatch) -> list[dict[TopicPartition, int]]:
         noted.append(dict(positions))
         return fetch_request(positions, **options)
 
-    patch.setattr(read_ahead, "fetch_request", noting)
+    patch.setattr(fetcher, "fetch_request", noting)
     return noted
 
 
@@ -108,14 +108,14 @@ def fetches_held(transport: KafkaTransport, *, are_lost: bool = False) -> Iterat
 
     ``are_lost``: then the same is fetched again.
     """
-    reads, released = transport._read_ahead, asyncio.Event()
+    reads, released = transport._read_ahead._fetcher, asyncio.Event()
     take_in, unanswered = reads._try_to_take_in, reads._unanswered
     failures: list[Any] = []
 
     async def held(part: Any, *answer: Any) -> None:
         await released.wait()
         if are_lost:
-            reads._make_due(part)
+            reads.make_due(part)
         else:
             await take_in(part, *answer)
 

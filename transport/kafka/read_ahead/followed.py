@@ -14,7 +14,7 @@ from transport.contract import READ_BYTES, Record
 from transport.kafka.read_ahead.damaged_batches import DamagedBatchWait
 from transport.sizes import size_of
 
-__all__ = ["Failure", "FollowedPartition"]
+__all__ = ["Failure", "FollowedPartition", "HeldBytes"]
 
 _FULL_RECORDS, _FULL_BYTES = 4000, 1024 * 1024
 _KEPT = 10.0  # seconds for which a partition without reads is still fetched
@@ -28,6 +28,12 @@ class Failure(NamedTuple):
     at: float
 
 
+class HeldBytes:
+    """The size of the records that all partitions of a log hold in memory."""
+
+    bytes: int = 0
+
+
 class FollowedPartition:
     """The fetch position of a partition, and the records before it that were not read yet.
 
@@ -37,11 +43,12 @@ class FollowedPartition:
     epoch. Times are of the event loop's clock.
     """
 
-    def __init__(self, at: TopicPartition, start: int, now: float) -> None:
+    def __init__(self, at: TopicPartition, start: int, now: float, held: HeldBytes) -> None:
         self.at = at
         self.position = start
         self.fetched = start
         self.bytes = 0
+        self._held = held
         self.failure: Failure | None = None
         self.is_out_of_range = False
         """Whether the log has no record at ``fetched``, and that is not its end."""
@@ -117,7 +124,7 @@ class FollowedPartition:
             last, record = records.popleft()
             size += size_of(record)
             taken.append(record)
-        self.bytes -= size
+        self._count(-size)
         if taken:
             self.position = last + 1
         return taken
@@ -148,9 +155,14 @@ class FollowedPartition:
 
     def _hold(self, records: Sequence[Record]) -> None:
         self._records.extend([(int(record.offset), record) for record in records])
-        self.bytes += sum(map(size_of, records))
+        self._count(sum(map(size_of, records)))
         if records:
             self.wake()
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        if not self.is_closed:
+            self._held.bytes += size
 
     def cut(self, offset: int) -> None:
         """Continue at ``offset``, after the records in hand: the log lost its tail from there on.
@@ -191,6 +203,8 @@ class FollowedPartition:
 
     def close(self) -> None:
         """Drop the answers that are still to come."""
+        if not self.is_closed:
+            self._held.bytes -= self.bytes
         self.is_closed = True
         self.wake()
 
