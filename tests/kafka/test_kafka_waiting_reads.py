@@ -14,12 +14,19 @@ from aiokafka.structs import TopicPartition
 
 from tests.support.eventually import eventually
 from tests.support.kafka import KafkaNode, fresh_settings
-from tests.support.kafka_internals import fetches_held, followed, note_fetches, reader_of
+from tests.support.kafka_internals import (
+    fetches_held,
+    followed,
+    held_bytes,
+    note_fetches,
+    reader_of,
+)
 from transport.clock import now
 from transport.conformance.envelopes import contents, message, messages, stored
 from transport.contract import DeadLetter, Reason, Record, Topic
 from transport.errors import TransportUnavailable
 from transport.kafka import KafkaTransport
+from transport.kafka.read_ahead import fetcher
 from transport.settings import TransportSettings
 
 _LONG = 3600.0  # seconds; no test waits as long
@@ -135,6 +142,40 @@ async def test_sequential_reads_keep_the_fetch_position(
     assert asked[0] == 0
     assert set(asked[1:]) <= {200}, "one fetch brought them all"
     assert not direct
+
+
+async def test_the_memory_of_all_partitions_is_bounded_together(
+    kafka_transport: KafkaTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound only a partition without records in memory is fetched."""
+    monkeypatch.setattr(fetcher, "_MOST_HELD_BYTES", 1)
+    texts = [str(number) for number in range(100)]
+    for partition in range(3):
+        await kafka_transport.publish(messages(texts, partition=partition, of=kafka_transport))
+    read = [await _all(kafka_transport, 1, partition=each, limit=1) for each in range(3)]
+
+    def waits_with_records() -> bool:
+        return all(followed(kafka_transport)[each].bytes for each in range(3))
+
+    await eventually(waits_with_records)
+    assert held_bytes(kafka_transport) == sum(p.bytes for p in followed(kafka_transport).values())
+    fetches = note_fetches(monkeypatch)
+    for partition, (first,) in enumerate(read):
+        await kafka_transport.publish([message("last", partition=partition, of=kafka_transport)])
+        found = [first]
+        while len(found) < 100:
+            found += await kafka_transport.read(
+                Topic.MESSAGES, partition, after=found[-1].offset, limit=10, wait=_LONG
+            )
+            full = {each for each, part in followed(kafka_transport).items() if part.bytes}
+            asked = {at.partition for positions in fetches for at in positions}
+            assert not full & asked - {partition}, "a partition with records was fetched"
+        assert contents(found) == texts
+        (last,) = await kafka_transport.read(
+            Topic.MESSAGES, partition, after=found[-1].offset, wait=_LONG
+        )
+        assert contents([last]) == ["last"]
+    assert held_bytes(kafka_transport) == 0
 
 
 async def test_a_partition_that_is_wanted_later_does_not_wait_for_the_others(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from persistence.fleet.log_choice import Choice
 from persistence.fleet.migration_state import state as read_state
 from persistence.fleet.processes import processes as read_processes
 from tests.persistence.fences import OWN
+from tests.support.crossfade import Crossfade
 from tests.support.kafka import KafkaNode, fresh_settings
 from tests.support.phases import CHOICES
 from transport.contract import Transport
@@ -132,3 +134,41 @@ def own(database_pool, both) -> Callable[..., Any]:
             await database_pool.execute(OWN, log, partition, 1, member)
 
     return make
+
+
+@pytest.fixture
+async def heard_of(database_pool):
+    """Let every process be heard of each second, but those that a test made silent (20 s)."""
+    heard = "UPDATE processes SET seen_at = now() WHERE seen_at > now() - interval '15 s'"
+
+    async def beat() -> None:
+        while True:
+            await database_pool.execute(heard)
+            await asyncio.sleep(1)
+
+    beating = asyncio.create_task(beat())
+    yield
+    beating.cancel()
+    await asyncio.wait([beating])
+
+
+@pytest.fixture
+def crossfade(tmp_path, database_url):
+    """Run ``crossfade migrate ARGUMENTS`` against the test's database."""
+    started = []
+
+    async def start(
+        *arguments: str, typed: bool = False, terminal: bool = False, **more: str
+    ) -> Crossfade:
+        settings = {"DATABASE_URL": database_url, **more}
+        arguments = ("migrate", *arguments)
+        if typed:
+            one = await Crossfade.start(*arguments, cwd=tmp_path, typed=True, **settings)
+        elif terminal:
+            one = await Crossfade.start_in_terminal(*arguments, cwd=tmp_path, **settings)
+        else:
+            one = await Crossfade.fork(*arguments, cwd=tmp_path, **settings)
+        started.append(one)
+        return one
+
+    return start

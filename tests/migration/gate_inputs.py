@@ -10,7 +10,12 @@ from tests.persistence.samples import placed
 from transport.contract import Progress, Topic, Transport
 from transport.features.forwarding import Forwarding
 
-__all__ = ["ReportedProgress", "ask", "persist"]
+__all__ = ["GAP", "ReportedProgress", "ask", "persist"]
+
+GAP = """
+INSERT INTO shadow_gaps (transport, shadow, partition, kind, records, noted_by, noted_at)
+VALUES ('redis', 'kafka', 3, 'full', 79, 'a', clock_timestamp())
+"""
 
 
 class ReportedProgress(Forwarding):

@@ -90,6 +90,12 @@ def followed(transport: KafkaTransport) -> dict[int, Any]:
     return {at.partition: part for at, part in parts.items() if at.topic == name}
 
 
+def held_bytes(transport: KafkaTransport) -> int:
+    """Return the bytes of all records that were fetched ahead of waiting reads."""
+    held: int = transport._read_ahead._held.bytes
+    return held
+
+
 def note_fetches(patch: pytest.MonkeyPatch) -> list[dict[TopicPartition, int]]:
     """Return the offsets that waiting reads ask for from now on, by partition, for each fetch."""
     noted: list[dict[TopicPartition, int]] = []
