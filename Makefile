@@ -26,7 +26,7 @@ up: env ## Run everything here until Ctrl-C: real servers, migrations, API, work
 
 test: env-dev ## Run every test on real servers (ARGS="-k name" for some; TEST_SERVICES=docker|external)
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not chaos and not quiet and not generated" --durations=0 --durations-min=0.2
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not chaos and not quiet and not generated" --durations=25
 	@$(BIN)/python -m pytest -m quiet --durations=10 $$(grep -rl 'mark\.quiet' tests --include='*.py')
 else
 	@$(BIN)/python -m pytest $(ARGS)
