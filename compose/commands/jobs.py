@@ -1,4 +1,4 @@
-"""``crossfade jobs``, and functions that list, watch and cancel jobs for other commands."""
+"""``crossfade jobs``, and functions with which other commands show their own job."""
 
 from __future__ import annotations
 
@@ -22,17 +22,7 @@ from persistence.jobs.table import JobTable
 from persistence.settings import PersistenceSettings
 from persistence.tables.states import JobKind, JobState
 
-__all__ = [
-    "JobId",
-    "Limit",
-    "app",
-    "cancel_job",
-    "database",
-    "follow",
-    "say_end",
-    "show",
-    "watch_job",
-]
+__all__ = ["app", "database", "follow", "say_end"]
 
 _REFRESH = 0.2
 _VERBS = {
@@ -42,8 +32,8 @@ _VERBS = {
     JobKind.ERASURE: "erased",
 }
 
-JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id, as the list shows it.")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most that are listed.")]
+_JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id, as the list shows it.")]
+_Limit = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most that are listed.")]
 _Kind = Annotated[JobKind | None, typer.Option(help="Only those of this kind.")]
 
 app = typer.Typer(
@@ -54,29 +44,9 @@ app = typer.Typer(
 
 @app.command(name="list")
 def list_jobs(
-    *, kind: _Kind = None, limit: Limit = 20, as_json: Json = False, _wide: Wide = False
+    *, kind: _Kind = None, limit: _Limit = 20, as_json: Json = False, _wide: Wide = False
 ) -> None:
     """List the latest jobs, newest first."""
-    show(kind, limit, as_json=as_json)
-
-
-@app.command()
-def watch(identifier: JobId, *, as_json: JsonLines = False) -> None:
-    """Watch a job, wherever it runs, to its end.
-
-    The command does not wait for a stalled job.
-    """
-    watch_job(identifier, None, as_json=as_json)
-
-
-@app.command()
-def cancel(identifier: JobId, *, as_json: Json = False) -> None:
-    """Stop a job after its present batch. Finished work stays."""
-    cancel_job(identifier, None, as_json=as_json)
-
-
-def show(kind: JobKind | None, limit: int, *, as_json: bool) -> None:
-    """Print the latest jobs of a kind, or of every kind."""
 
     async def main() -> list[Job]:
         async with database(client_settings().persistence) as pool:
@@ -114,8 +84,12 @@ def show(kind: JobKind | None, limit: int, *, as_json: bool) -> None:
     out.print(table)
 
 
-def watch_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None:
-    """Show a job's progress until it is over or stalled; end the command with its status."""
+@app.command()
+def watch(identifier: _JobId, *, as_json: JsonLines = False) -> None:
+    """Watch a job, wherever it runs, to its end.
+
+    The command does not wait for a stalled job.
+    """
 
     def changed(job: Job) -> None:
         if as_json:
@@ -123,19 +97,20 @@ def watch_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None:
 
     async def main() -> None:
         async with database(client_settings().persistence) as pool:
-            job = await follow(pool, identifier, kind, until_stalled=True, changed=changed)
+            job = await follow(pool, identifier, until_stalled=True, changed=changed)
         say_end(job, as_json=as_json, indent=None)
 
     run(main)
 
 
-def cancel_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None:
-    """Cancel a job that is not over."""
+@app.command()
+def cancel(identifier: _JobId, *, as_json: Json = False) -> None:
+    """Stop a job after its present batch. Finished work stays."""
 
     async def main() -> bool:
         async with database(client_settings().persistence) as pool:
             jobs = JobTable(pool)
-            job = await jobs.get(identifier, kind)
+            job = await jobs.get(identifier)
             if (
                 job
                 and job.kind == JobKind.REPAIR
@@ -143,10 +118,10 @@ def cancel_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None
                 and not job.stalled
             ):
                 fail("a repair is one transaction: stop the process that runs it, and it is undone")
-            return await jobs.cancel(identifier, kind)
+            return await jobs.cancel(identifier)
 
     if not run(main):
-        fail(f"no {kind or 'job'} {identifier} is under way")
+        fail(f"no job {identifier} is under way")
     if as_json:
         out.json({"cancelled": str(identifier)})
         return
@@ -156,7 +131,6 @@ def cancel_job(identifier: UUID, kind: JobKind | None, *, as_json: bool) -> None
 async def follow(
     pool: Pool,
     identifier: UUID,
-    kind: JobKind | None,
     *,
     until_stalled: bool = False,
     changed: Callable[[Job], None] | None = None,
@@ -166,7 +140,6 @@ async def follow(
     Args:
         pool: Connections to the database.
         identifier: The job.
-        kind: The kind that it must have, if any.
         until_stalled: Return also if the job is stalled.
         changed: Called with the job each time that its state has changed.
 
@@ -178,7 +151,7 @@ async def follow(
         task = bar.add_task("", total=None)
         while True:
             try:
-                job = await jobs.get(identifier, kind)
+                job = await jobs.get(identifier)
             except Outage as error:
                 if last is None:  # perhaps the settings lead to no server
                     raise
@@ -186,7 +159,7 @@ async def follow(
                 await asyncio.sleep(_REFRESH)
                 continue
             if job is None:
-                fail(f"there is no {kind or 'job'} {identifier}")
+                fail(f"there is no job {identifier}")
             bar.update(
                 task,
                 total=job.total or None,

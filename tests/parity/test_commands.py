@@ -1,4 +1,4 @@
-"""``crossfade migrate parity``, ``backfill`` and ``backfills`` as they are typed, on real logs."""
+"""``crossfade migrate parity`` and ``backfill`` as they are typed, on real logs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def crossfade(tmp_path, both_settings, database_url):
     )  # fmt: skip
     settings = {name.upper(): str(value) for name, value in named.items()}
 
-    async def start(*arguments: str, **more: str) -> Crossfade:
+    async def start(*arguments: str, of: str = "migrate", **more: str) -> Crossfade:
         named = {**settings, "DATABASE_URL": database_url, **more}
-        return await Crossfade.fork("migrate", *arguments, cwd=tmp_path, **named)
+        return await Crossfade.fork(of, *arguments, cwd=tmp_path, **named)
 
     return start
 
@@ -110,7 +110,7 @@ async def test_a_killed_backfill_goes_on_and_the_next_one_appends_nothing(
 
     await eventually(under_way)
     await killed.kill()
-    listed = await crossfade("backfills")
+    listed = await crossfade("list", "--kind", "backfill", of="jobs")
     assert await listed.ends() == 0
     assert re.search(r"redis to kafka +stalled +\d+ of 50 ", listed.text), listed.text
 

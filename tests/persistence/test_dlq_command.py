@@ -118,7 +118,7 @@ async def test_redrive_after_a_dry_run(crossfade, buried, transport, database_po
     assert await lag(transport) == 2
     one = await crossfade("dlq", "redrive", str(buried[2]))
     assert "done: redrove 1 of 1" in one.text
-    listed = await crossfade("dlq", "redrives")
+    listed = await crossfade("jobs", "list")
     assert listed.text.count("done") == 2
     assert (
         len(re.findall(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} ", listed.text, re.MULTILINE))
@@ -173,13 +173,13 @@ async def test_another_terminal_watches_and_cancels(
     slow = await crossfade("dlq", "redrive", "--all", "--rate", "1", wait=False)
     identifier = (await slow.says(r"redrive ([0-9a-f-]{36})"))[1]
     await eventually(lambda: lag(transport))
-    cancelled = await crossfade("dlq", "cancel", identifier)
+    cancelled = await crossfade("jobs", "cancel", identifier)
     assert cancelled.status == 0
     assert await slow.ends() == 1
     assert "cancelled: redrove" in slow.text
-    watched = await crossfade("dlq", "watch", identifier)
+    watched = await crossfade("jobs", "watch", identifier)
     assert "cancelled: redrove" in watched.text
-    assert (await crossfade("dlq", "cancel", identifier)).status == 1
+    assert (await crossfade("jobs", "cancel", identifier)).status == 1
 
 
 async def test_discard_says_who_and_why(crossfade, buried, database_pool):
@@ -220,10 +220,10 @@ async def test_a_redrive_that_did_not_end_is_resumed(crossfade, buried, database
     assert (await crossfade("dlq", "redrive", str(buried[0]))).status == 0
     await database_pool.execute("UPDATE dead_letters SET state = 'pending'")
     await database_pool.execute("UPDATE jobs SET state = $1", state)
-    listed = await crossfade("dlq", "redrives")
+    listed = await crossfade("jobs", "list")
     assert state in listed.text
     identifier = re.search(r"^([0-9a-f-]{36}) ", listed.text, re.MULTILINE)[1]
-    watched = await crossfade("dlq", "watch", identifier)
+    watched = await crossfade("jobs", "watch", identifier)
     assert watched.status == 1
     assert f"crossfade dlq redrive --resume {identifier}" in watched.text
     resumed = await crossfade("dlq", "redrive", "--resume", identifier)

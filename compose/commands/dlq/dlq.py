@@ -43,9 +43,6 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="List, read, redrive and discard dead letters.")
 app.command(name="redrive")(redrive.redrive)
-app.command(name="redrives")(redrive.redrives)
-app.command(name="watch")(redrive.watch)
-app.command(name="cancel")(redrive.cancel)
 
 
 @app.command(name="list")

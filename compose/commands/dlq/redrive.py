@@ -1,4 +1,4 @@
-"""``crossfade dlq redrive``, ``redrives``, ``watch`` and ``cancel``."""
+"""``crossfade dlq redrive``."""
 
 from __future__ import annotations
 
@@ -25,18 +25,9 @@ from compose.commands.dlq.selection import (
     conditions,
     must_be_pending,
 )
-from compose.commands.jobs import (
-    JobId,
-    Limit,
-    cancel_job,
-    database,
-    follow,
-    say_end,
-    show,
-    watch_job,
-)
+from compose.commands.jobs import database, follow, say_end
 from compose.commands.options.bounds import LARGEST_INTEGER
-from compose.commands.options.common import DryRun, Json, JsonLines, Wide
+from compose.commands.options.common import DryRun, Json
 from compose.commands.options.operator_action import caller
 from compose.output import client_settings, err, fail, out, run
 from compose.process.context import ProcessContext
@@ -54,14 +45,13 @@ from persistence.fleet.log_choice import Choice, choice_of, choices
 from persistence.fleet.migration_state import state
 from persistence.fleet.processes import chosen_by, processes
 from persistence.operator_actions import Actions
-from persistence.tables.states import JobKind
 from transport.contract import Transport
 from transport.existing import must_exist
 from transport.features.observed import ObservedTransport
 from transport.registry import create
 from transport.settings import TransportSettings
 
-__all__ = ["cancel", "redrive", "redrives", "watch"]
+__all__ = ["redrive"]
 
 
 def redrive(
@@ -96,6 +86,7 @@ def redrive(
     """Append dead letters to the primary log again, in order.
 
     A redrive never doubles a row. Ctrl-C stops it after the present batch; --resume continues it.
+    It is a job: 'crossfade jobs' lists, watches and cancels it from elsewhere.
     """
     settings = client_settings()
     if resume is not None:
@@ -124,27 +115,6 @@ def redrive(
         _say(preview, most)
     else:
         run(lambda: _start(settings, selection, rate, most, as_json=as_json))
-
-
-def redrives(*, limit: Limit = 20, as_json: Json = False, _wide: Wide = False) -> None:
-    """List the latest redrives, newest first."""
-    show(JobKind.REDRIVE, limit, as_json=as_json)
-
-
-def watch(identifier: JobId, *, as_json: JsonLines = False) -> None:
-    """Watch a redrive, wherever it runs, to its end.
-
-    The command does not wait for a stalled redrive.
-    """
-    watch_job(identifier, JobKind.REDRIVE, as_json=as_json)
-
-
-def cancel(identifier: JobId, *, as_json: Json = False) -> None:
-    """Stop a redrive, wherever it runs, after its present batch.
-
-    Its remaining dead letters stay pending.
-    """
-    cancel_job(identifier, JobKind.REDRIVE, as_json=as_json)
 
 
 async def _must_be_pending(settings: Settings, ids: list[int]) -> None:
@@ -195,7 +165,7 @@ async def _resume(settings: Settings, identifier: UUID, *, as_json: bool) -> Non
 async def _see_through(redriver: Redriver, pool: Pool, identifier: UUID, *, as_json: bool) -> None:
     err.print(f"redrive {identifier}")
     try:
-        say_end(await follow(pool, identifier, JobKind.REDRIVE), as_json=as_json)
+        say_end(await follow(pool, identifier), as_json=as_json)
     except asyncio.CancelledError:
         await redriver.close()
         err.print("interrupted; go on with:")

@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 import typer
 
-from compose.commands.jobs import Limit, cancel_job, database, show
+from compose.commands.jobs import database
 from compose.commands.migrate.logs import Since, moment, other, two_logs
 from compose.commands.options.bounds import LARGEST_INTEGER
-from compose.commands.options.common import DryRun, Json, Wide
+from compose.commands.options.common import DryRun, Json
 from compose.commands.options.log_name import named_log
 from compose.commands.options.operator_action import caller
 from compose.counting import counted
@@ -28,7 +28,7 @@ from persistence.jobs.job import Job
 from persistence.jobs.table import JobRunning, JobStopped, JobTable
 from persistence.tables.states import JobKind
 
-__all__ = ["backfill", "backfills"]
+__all__ = ["backfill"]
 
 _REFRESH = 0.2
 
@@ -81,9 +81,6 @@ def backfill(
     resume: Annotated[
         UUID | None, typer.Option(metavar="BACKFILL", help="Resume one that did not end.")
     ] = None,
-    cancel: Annotated[
-        UUID | None, typer.Option(metavar="BACKFILL", help="Cancel one, wherever it runs.")
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Append the records of one log that are missing in another.
@@ -91,11 +88,9 @@ def backfill(
     It appends them in order, beside live traffic, and may run as often as you like.
 
     Only missing records are appended, so a second run appends nothing. Ctrl-C stops it; the same
-    command continues it.
+    command continues it. It is a job: 'crossfade jobs' lists, watches and cancels it from
+    elsewhere.
     """
-    if cancel is not None:
-        cancel_job(cancel, JobKind.BACKFILL, as_json=as_json)
-        return
     settings = client_settings()
     if resume is not None:
         if from_rows or everything or source or into or since or settle is not None:
@@ -144,11 +139,6 @@ def backfill(
         fail(f"not copied: {records} of which a key or a header is not text")
 
 
-def backfills(*, limit: Limit = 20, as_json: Json = False, _wide: Wide = False) -> None:
-    """List the latest backfills, newest first."""
-    show(JobKind.BACKFILL, limit, as_json=as_json)
-
-
 def _say(status: BackfillStatus, target: str) -> None:
     out.print(f"done: {counted(status.appended, 'record')} appended to {target}")
     if status.present:
@@ -190,7 +180,7 @@ async def _run(
             await _show(work, task)
             await task
         except JobRunning as error:
-            fail(f"{error}; see it with: crossfade migrate backfills")
+            fail(f"{error}; see it with: crossfade jobs list --kind backfill")
         except JobStopped:
             records = counted(work.status.appended, "record")
             fail(f"cancelled; what was appended stays: {records}")

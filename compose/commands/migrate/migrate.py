@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from compose.commands.migrate import tables
-from compose.commands.migrate.backfill import backfill, backfills
+from compose.commands.migrate.backfill import backfill
 from compose.commands.migrate.forget_log import forget_log
 from compose.commands.migrate.parity import parity
 from compose.commands.migrate.plan import plan
@@ -43,7 +43,6 @@ _NOT_MISSING = "no process {} is missing: 'crossfade migrate status' lists them"
 
 app.command()(parity)
 app.command()(backfill)
-app.command()(backfills)
 app.command()(retire)
 app.command()(forget_log)
 

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.timeout(300)
 
 TEXT = "conversation-of-a-long-name-0123456789-0123456789 and words that follow it"
 READING = (
-    "settings", "status", "message", "audit", "dlq list", "dlq show", "dlq redrives", "keys list",
-    "migrate status", "migrate check", "migrate backfills",
+    "settings", "status", "message", "audit", "dlq list", "dlq show", "jobs list", "keys list",
+    "migrate status", "migrate check",
 )  # fmt: skip
 NO_DATA = {"up", "serve", "worker", "completion"}
 

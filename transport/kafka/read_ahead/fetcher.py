@@ -15,9 +15,9 @@ from aiokafka.structs import TopicPartition
 from transport.kafka.connection.closing import discard_client
 from transport.kafka.connection.connection import Connector
 from transport.kafka.read_ahead.channels import SHORT, Channels, Turn
+from transport.kafka.read_ahead.fetch_intake import FetchIntake
 from transport.kafka.read_ahead.fetches import Fetched, answered, fetch_request
 from transport.kafka.read_ahead.followed import FollowedPartition, HeldBytes
-from transport.kafka.read_ahead.intake import Intake
 
 __all__ = ["Fetcher"]
 
@@ -47,7 +47,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, connector: Connector, topics: Collection[str], intake: Intake, held: HeldBytes
+        self, connector: Connector, topics: Collection[str], intake: FetchIntake, held: HeldBytes
     ) -> None:
         self._connector = connector
         self._topics = topics

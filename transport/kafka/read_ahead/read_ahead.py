@@ -14,9 +14,9 @@ from transport.kafka.client.errors import translate
 from transport.kafka.connection.connection import Connector
 from transport.kafka.log import TopicLayout
 from transport.kafka.loss.leader_epochs import LeaderEpochs
+from transport.kafka.read_ahead.fetch_intake import FetchIntake
 from transport.kafka.read_ahead.fetcher import Fetcher
 from transport.kafka.read_ahead.followed import Failure, FollowedPartition, HeldBytes
-from transport.kafka.read_ahead.intake import Intake
 from transport.kafka.read_ahead.read_log import ReadLog
 from transport.kafka.reader import KafkaReader
 from transport.kafka.records import record_of
@@ -63,7 +63,7 @@ class ReadAhead:
         self._on_unreadable = on_unreadable
         self._followed: dict[TopicPartition, FollowedPartition] = {}
         self._held = HeldBytes()
-        self._intake = Intake(
+        self._intake = FetchIntake(
             self._topics,
             epochs=epochs,
             reads=reads,

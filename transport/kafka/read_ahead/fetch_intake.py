@@ -20,12 +20,12 @@ from transport.kafka.read_ahead.followed import FollowedPartition
 from transport.kafka.read_ahead.read_log import ReadLog
 from transport.kafka.records import record_of
 
-__all__ = ["Intake"]
+__all__ = ["FetchIntake"]
 
 log = logging.getLogger(__name__)
 
 
-class Intake:
+class FetchIntake:
     """Adds fetched records to their partitions, and compares leader epochs with the log.
 
     A log that lost its tail gives the lost offsets to other records, under a later leader epoch. So
