@@ -36,14 +36,18 @@ def _resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-@pytest.mark.parametrize("kind", ["folder", "S3"])
+@pytest.fixture(params=["folder", "S3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    if request.param == "folder":
+        return {"PAYLOAD_STORE": f"file://{tmp_path}/payloads"}
+    settings: dict[str, str] = request.getfixturevalue("s3_settings")
+    return settings | {"PAYLOAD_TIMEOUT_MS": "30000"}
+
+
 async def test_a_post_of_100_mib_is_not_held(
-    database_url: str, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+    database_url: str, tmp_path: Path, store: dict[str, str]
 ) -> None:
     """Neither by the ingress, nor by the worker that looks for it, nor for a reader."""
-    store = {"PAYLOAD_STORE": f"file://{tmp_path}/payloads"}
-    if kind == "S3":
-        store = request.getfixturevalue("s3_settings") | {"PAYLOAD_TIMEOUT_MS": "30000"}
     service = ForkedService(
         "serve",
         "serve",
