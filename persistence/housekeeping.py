@@ -26,6 +26,7 @@ _log = structlog.get_logger(__name__)
 _HOUR = 3600.0
 _FIRST = 60.0
 """Seconds after the start; until then a process takes up its work."""
+_DAYS = 14  # whoever looks back on a failure or a comparison does it within two weeks
 _AT_ONCE = 1000
 _PAUSE = 0.1
 
@@ -44,13 +45,10 @@ WHERE id IN (SELECT id FROM parity_reports
 
 
 class Housekeeper:
-    """Deletes rows older than ``days`` every ``interval`` seconds, ``at_once`` in a statement."""
+    """Deletes rows older than 14 days every ``interval`` seconds, ``at_once`` in a statement."""
 
-    def __init__(
-        self, pool: Pool, *, days: int, interval: float = _HOUR, at_once: int = _AT_ONCE
-    ) -> None:
+    def __init__(self, pool: Pool, *, interval: float = _HOUR, at_once: int = _AT_ONCE) -> None:
         self._pool = pool
-        self._days = days
         self._interval = interval
         self._at_once = at_once
 
@@ -71,14 +69,12 @@ class Housekeeper:
             deleted = 0
             while True:
                 with translated():
-                    rows = _count(await connection.execute(statement, self._days, self._at_once))
+                    rows = _count(await connection.execute(statement, _DAYS, self._at_once))
                 deleted += rows
                 if rows < self._at_once or await stopped_within(stop, _PAUSE):
                     break
             if deleted:
-                _log.info(
-                    "Housekeeping deleted old rows", table=table, rows=deleted, days=self._days
-                )
+                _log.info("Housekeeping deleted old rows", table=table, rows=deleted, days=_DAYS)
         await self._causes(connection, stop)
         await renew_summaries(self._pool)
 

@@ -35,9 +35,6 @@ class PersistenceSettings(EnvironmentSettings):
     that one process does for all holds up to four, a redrive among it."""
     database_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """A statement that takes longer counts as an outage, and is tried again with fewer rows."""
-    database_history_days: Annotated[int, Field(ge=1, le=36_500)] = 14
-    """Days for which failed attempts (the console shows them in a message's history) and results of
-    comparisons are kept."""
     rows_retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     """Rows older than so many days move from PostgreSQL to ``ROWS_ARCHIVE_URL``. Not set: none."""
     rows_archive_url: str | None = None

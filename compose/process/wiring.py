@@ -141,7 +141,7 @@ async def service(settings: Settings, role: Role) -> AsyncIterator[Service]:
             consumers=consumers,
             app=app,
             depth=DepthReporter(context.pool, logs.every, context.metrics),
-            housekeeper=Housekeeper(context.pool, days=settings.persistence.database_history_days),
+            housekeeper=Housekeeper(context.pool),
             old_rows=_old_rows(context) if consumers else None,
             parity=_parity(context) if consumers else None,
             payload_gate=PayloadGate(context.pool, context.payloads, uploads, member=context.member)

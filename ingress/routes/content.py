@@ -50,6 +50,7 @@ _MEDIA_TYPE = re.compile(rf"({_TOKEN}/{_TOKEN})[ \t]*(;[ -~]*)?")
 # Media types that browsers run as a script or apply as a style, whatever other headers say. A page
 # of this service may load both from its own host.
 _ACTIVE = re.compile(r"[a-z]+/(?:x-)?(?:java|ecma|live|j)script[0-9.]*|text/css|application/wasm")
+_URL_SECONDS = 300  # of a signed URL: the client follows the redirect at once
 _TEXT = "text/plain; charset=utf-8"
 _BYTES = "application/octet-stream"
 # The sender chose type and bytes, so a browser must neither guess the type nor show it as a page
@@ -210,7 +211,7 @@ def _etags(header: str) -> set[str]:
 async def _signed(content: _ServedContent, store: PayloadStore | None) -> str | None:
     if store is None or not store.settings.payload_redirect:
         return None
-    return await store.sign_get(content.key, store.settings.payload_url_seconds)
+    return await store.sign_get(content.key, _URL_SECONDS)
 
 
 async def _chunks(

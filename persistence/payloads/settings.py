@@ -76,8 +76,6 @@ class PayloadSettings(EnvironmentSettings):
     payload_redirect: bool = False
     """``true``: ``GET /api/messages/{id}/content`` answers 307 with a signed URL of the store,
     where the store can sign one. ``false``: it streams the content."""
-    payload_url_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
-    """Seconds for which a signed URL works."""
 
     @property
     def stores(self) -> list[str]:

@@ -49,7 +49,7 @@ async def test_what_is_old_goes_in_batches_and_what_is_young_stays(
     stop = asyncio.Event()
     # Two processes, of which one at a time keeps house.
     housekeepers = [
-        asyncio.create_task(Housekeeper(database_pool, days=14, interval=0, at_once=2).run(stop))
+        asyncio.create_task(Housekeeper(database_pool, interval=0, at_once=2).run(stop))
         for _ in range(2)
     ]
     await eventually(swept)

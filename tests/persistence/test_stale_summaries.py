@@ -83,7 +83,7 @@ async def test_housekeeping_does_it_where_nobody_else_did(database_pool, archive
     for name in _OLD:
         assert await _pages_read(database_pool, name) > 0
     stop = asyncio.Event()
-    house = asyncio.create_task(Housekeeper(database_pool, days=14, interval=0).run(stop))
+    house = asyncio.create_task(Housekeeper(database_pool, interval=0).run(stop))
 
     async def renewed() -> bool:
         return not await database_pool.fetchval("SELECT count(*) FROM freed_pages")
